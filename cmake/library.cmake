@@ -1,0 +1,41 @@
+# djinn_library(name [SHARED] SOURCES … DEPS …): one folder, one library, one line of dependencies.
+# djinn_program(name SOURCES … DEPS …): one binary in bin/.
+#
+# Headers are listed among SOURCES; each is compiled alone by all_verify_interface_header_sets. Who names djinn_torch in
+# its DEPS is compiled with the precompiled LibTorch header (cmake/torch.cmake).
+
+function(djinn_use_torch_header name)
+  if("djinn_torch" IN_LIST ARGN)
+    target_precompile_headers(${name} REUSE_FROM djinn_torch_header)
+  endif()
+endfunction()
+
+function(djinn_library name)
+  cmake_parse_arguments(arg "SHARED" "" "SOURCES;DEPS" ${ARGN})
+  set(headers ${arg_SOURCES})
+  list(FILTER headers INCLUDE REGEX "[.]h$")
+  list(FILTER arg_SOURCES EXCLUDE REGEX "[.]h$")
+  if(arg_SOURCES)
+    set(kind STATIC)
+    if(arg_SHARED)
+      set(kind SHARED)
+    endif()
+    add_library(${name} ${kind} ${arg_SOURCES})
+    target_link_libraries(${name} PUBLIC ${arg_DEPS} PRIVATE djinn_options)
+    djinn_use_torch_header(${name} ${arg_DEPS})
+    set(scope PUBLIC)
+  else()
+    add_library(${name} INTERFACE)
+    target_link_libraries(${name} INTERFACE ${arg_DEPS})
+    set(scope INTERFACE)
+  endif()
+  target_sources(${name} ${scope} FILE_SET HEADERS BASE_DIRS ${PROJECT_SOURCE_DIR} FILES ${headers})
+endfunction()
+
+function(djinn_program name)
+  cmake_parse_arguments(arg "" "" "SOURCES;DEPS" ${ARGN})
+  add_executable(${name} ${arg_SOURCES})
+  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
+  target_link_libraries(${name} PRIVATE ${arg_DEPS} djinn_options)
+  djinn_use_torch_header(${name} ${arg_DEPS})
+endfunction()

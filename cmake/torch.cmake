@@ -1,0 +1,50 @@
+# LibTorch from the pip wheel: djinn_torch (CPU part, for everything) and djinn_torch_cuda (only for the CUDA plugin).
+#
+# Why not find_package(Torch): in a CUDA wheel it demands a CUDA toolkit and links libtorch.so, which drags three
+# gigabytes of CUDA libraries into every client. libtorch_cpu and libc10 are enough, and their own RPATH finds the two
+# libraries of nvidia-cuda-runtime and nvidia-cuda-cupti beside them. Nothing here imports torch.
+
+find_program(DJINN_PYTHON NAMES python3 python PATHS ${PROJECT_SOURCE_DIR}/.venv/bin NO_DEFAULT_PATH
+  DOC "The Python whose site-packages hold torch")
+if(NOT DJINN_PYTHON)
+  message(FATAL_ERROR "no Python with torch: run ./dev setup, or name one with -DDJINN_PYTHON=/path/to/python3")
+endif()
+execute_process(
+  COMMAND ${DJINN_PYTHON} -c "import importlib.util as u; print(u.find_spec('torch').submodule_search_locations[0])"
+  OUTPUT_VARIABLE DJINN_TORCH_DIR OUTPUT_STRIP_TRAILING_WHITESPACE RESULT_VARIABLE failed ERROR_QUIET)
+if(failed)
+  message(FATAL_ERROR "${DJINN_PYTHON} has no package torch: run ./dev setup")
+endif()
+message(STATUS "LibTorch: ${DJINN_TORCH_DIR}")
+
+# Without an own RPATH entry the linker warns about what libtorch_cpu needs; it finds it itself at run time.
+add_library(djinn_torch INTERFACE)
+target_include_directories(djinn_torch SYSTEM INTERFACE
+  ${DJINN_TORCH_DIR}/include ${DJINN_TORCH_DIR}/include/torch/csrc/api/include)
+target_link_libraries(djinn_torch INTERFACE ${DJINN_TORCH_DIR}/lib/libtorch_cpu.so ${DJINN_TORCH_DIR}/lib/libc10.so)
+target_link_options(djinn_torch INTERFACE -Wl,-rpath,${DJINN_TORCH_DIR}/lib -Wl,--allow-shlib-undefined)
+target_compile_features(djinn_torch INTERFACE cxx_std_20)
+
+# The header that costs most, compiled once. Compilation of a file drops from ~30 s to a few.
+file(WRITE ${CMAKE_CURRENT_BINARY_DIR}/torch_header.cc "// Carrier of the precompiled LibTorch header.\n")
+add_library(djinn_torch_header OBJECT ${CMAKE_CURRENT_BINARY_DIR}/torch_header.cc)
+target_link_libraries(djinn_torch_header PRIVATE djinn_torch djinn_options)
+target_precompile_headers(djinn_torch_header PRIVATE <torch/torch.h>)
+
+# The plugin for CUDA links what the client must not.
+set(DJINN_BUILD_CUDA OFF)
+if(NOT DJINN_CUDA STREQUAL "OFF")
+  find_package(CUDAToolkit QUIET)
+  if(CUDAToolkit_FOUND AND EXISTS ${DJINN_TORCH_DIR}/lib/libtorch_cuda.so)
+    set(DJINN_BUILD_CUDA ON)
+    add_library(djinn_torch_cuda INTERFACE)
+    target_include_directories(djinn_torch_cuda SYSTEM INTERFACE ${CUDAToolkit_INCLUDE_DIRS})
+    target_link_libraries(djinn_torch_cuda INTERFACE djinn_torch CUDA::cudart
+      -Wl,--push-state,--no-as-needed
+      ${DJINN_TORCH_DIR}/lib/libtorch_cuda.so ${DJINN_TORCH_DIR}/lib/libc10_cuda.so
+      -Wl,--pop-state)
+  elseif(DJINN_CUDA STREQUAL "ON")
+    message(FATAL_ERROR "DJINN_CUDA=ON, but there is no CUDA toolkit (nvcc) or no libtorch_cuda.so")
+  endif()
+endif()
+message(STATUS "CUDA plugin: ${DJINN_BUILD_CUDA}")
