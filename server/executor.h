@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+// Executor: what the server's Torch-free part asks of the part that runs operators.
+//
+// Why an interface: sessions, scheduling and memory are tested without Torch and under
+// ThreadSanitizer, with a fake device; and a CUDA device is the same thing loaded at run time.
+// Ownership: a Device outlives its Replays; buffers are shared. Threading: stated per function.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "serialization/base/ids.h"
+#include "serialization/base/result.h"
+#include "serialization/graph/numbers.h"
+#include "serialization/graph/plan.h"
+
+namespace djinn::server {
+
+using Bytes = std::span<const std::byte>;
+
+// Bytes that arrived or will: host memory that the network writes into (pinned for a GPU), which a
+// storage on the device adopts without a copy where device and host memory are the same.
+class Buffer {
+ public:
+  virtual ~Buffer() = default;
+  [[nodiscard]] virtual std::span<std::byte> bytes() = 0;
+};
+
+// Bytes for an upload entry of form kStream or kArtifact.
+struct StagedUpload {
+  std::shared_ptr<Buffer> buffer;
+  bool shared = false;  // Others may read these bytes: whoever writes copies first.
+};
+
+// A job as the executor gets it: all of it has been checked but the numbers' geometry.
+struct Work {
+  JobId job;
+  std::shared_ptr<const graph::Plan> plan;
+  graph::SharedNumbers numbers;
+  std::vector<uint64_t> inline_uploads;  // Each upload starts at a multiple of 8 bytes.
+  std::vector<StagedUpload> uploads;     // In the order of the plan's uploads of form 1 and 2.
+};
+
+// The bytes of an answer; `owner` keeps them unchanged and alive until it is dropped.
+struct Answer {
+  std::shared_ptr<const void> owner;
+  Bytes bytes;
+};
+
+class AnswerSink {
+ public:
+  virtual ~AnswerSink() = default;
+  // Answer number `index` of the job is there: as soon as its last writer has run. Called on the
+  // thread that runs the job, in the order of the plan, exactly once per answer.
+  virtual void answer(const Work& work, uint32_t index, Result<Answer> answer) = 0;
+};
+
+struct ReplayStats {
+  uint64_t ops_executed = 0;
+  uint64_t ops_failed = 0;
+  uint64_t storages = 0;       // alive
+  uint64_t storage_bytes = 0;  // alive, shared ones included
+  uint64_t shared_bytes = 0;
+  uint64_t relayouts = 0;      // results copied into the layout that the client had predicted
+};
+
+// A session's storages, random generators and instantiated plans, and the replay of its jobs.
+class Replay {
+ public:
+  // Frees everything the session held.
+  virtual ~Replay() = default;
+  // Runs the whole job. Whatever goes wrong becomes the error of the storages concerned and of the
+  // answers that read them; never throws. One thread at a time, any thread.
+  virtual void run(const Work& work, AnswerSink& sink) = 0;
+  // Drops what can be built again (the session is idle). Same threads as run.
+  virtual void shrink() = 0;
+  // Any thread.
+  [[nodiscard]] virtual ReplayStats stats() const = 0;
+};
+
+struct DeviceMemory {
+  uint64_t budget_bytes = 0;  // 0: no limit
+  uint64_t used_bytes = 0;
+  uint64_t peak_bytes = 0;
+};
+
+class Device {
+ public:
+  virtual ~Device() = default;
+  [[nodiscard]] virtual std::string name() const = 0;  // "cpu", "cuda:0"
+  [[nodiscard]] virtual std::string libtorch_version() const = 0;
+  // 16 bytes over the schemas of all operators on the allow-list, as the client computes them.
+  [[nodiscard]] virtual std::vector<uint8_t> schema_hash() const = 0;
+  // True if the operator is on the allow-list and its schema's text hashes (XXH3-64) to `hash`.
+  [[nodiscard]] virtual bool supports(std::string_view op, uint64_t schema_hash) const = 0;
+
+  // Memory for an upload, uninitialised. kOutOfMemory names what was asked and what is free.
+  // Any thread.
+  [[nodiscard]] virtual Result<std::shared_ptr<Buffer>> stage(uint64_t bytes) = 0;
+  // Checks that every operator of a plan is allowed, before its first run: kUnsupported or kDenied
+  // names the operator. Any thread.
+  [[nodiscard]] virtual Result<> admit(const graph::Plan& plan) = 0;
+  [[nodiscard]] virtual std::unique_ptr<Replay> open(SessionId session) = 0;
+  [[nodiscard]] virtual DeviceMemory memory() const = 0;
+};
+
+}  // namespace djinn::server
