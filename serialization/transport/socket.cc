@@ -2,21 +2,22 @@
 #include "serialization/transport/socket.h"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
-
-#include <fcntl.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <memory>
 #include <system_error>
+#include <vector>
 
 #include "serialization/base/limits.h"
 
@@ -129,16 +130,20 @@ bool is_same_host(int fd, const Address& peer) {
   return peer.is_local() || to_address(own_name(fd)).host == peer.host;
 }
 
-// Whether nobody listens behind this unix socket file any more.
-bool is_stale(const SocketAddress& name) {
+// Whether this is a unix socket file behind which nobody listens any more. (Connecting to a plain
+// file is refused too, and that is not ours to remove.)
+bool is_stale(const std::string& path, const SocketAddress& name) {
+  struct stat info {};
+  if (::lstat(path.c_str(), &info) != 0 || !S_ISSOCK(info.st_mode)) return false;
   const Fd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   return ::connect(probe.get(), name.get(), name.length) != 0 && errno == ECONNREFUSED;
 }
 
 int bind_replacing_stale(int fd, const Address& address, const SocketAddress& name) {
   if (::bind(fd, name.get(), name.length) == 0) return 0;
-  if (errno != EADDRINUSE || name.family() != AF_UNIX || !is_stale(name)) {
-    return errno == ECONNREFUSED ? EADDRINUSE : errno;
+  const int error = errno;
+  if (error != EADDRINUSE || name.family() != AF_UNIX || !is_stale(address.host, name)) {
+    return error;
   }
   if (::unlink(address.host.c_str()) != 0) return errno;
   return ::bind(fd, name.get(), name.length) == 0 ? 0 : errno;
