@@ -56,3 +56,11 @@ class [[nodiscard]] Result : public tl::expected<T, Error> {
   auto result = (expression);                    \
   if (!result) return std::move(result).error();       \
   binding = std::move(result).value()
+
+// DJINN_CHECK(send(frame)): goes on if there is a value, or returns the error to the caller.
+#define DJINN_CHECK(expression)                                                  \
+  do {                                                                           \
+    if (auto checked_result = (expression); !checked_result) {                   \
+      return std::move(checked_result).error();                                  \
+    }                                                                            \
+  } while (false)

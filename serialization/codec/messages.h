@@ -47,10 +47,10 @@ class Message {
 struct Hello {
   uint16_t version_min = kProtocolVersion;
   uint16_t version_max = kProtocolVersion;
-  std::string_view token;
-  std::string_view app;
-  std::string_view libtorch;
-  ByteView schema_hash;
+  std::string_view token = {};
+  std::string_view app = {};
+  std::string_view libtorch = {};
+  ByteView schema_hash = {};
 };
 struct HelloReply {
   uint16_t version = kProtocolVersion;
@@ -85,8 +85,8 @@ struct Job {
   uint16_t epoch = 0;
   bool patch_packed = false;
   bool plan_packed = false;
-  ByteView patch;
-  ByteView plan;
+  ByteView patch = {};
+  ByteView plan = {};
 };
 struct Upload {
   uint64_t upload = 0;

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// A job that was sent and has not ended: all that is needed to send it again after a resync.
+// Threading: the session's turn.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "client/session/session.h"
+
+namespace djinn::client {
+
+struct Session::InFlight : std::enable_shared_from_this<Session::InFlight> {
+  uint32_t job = 0;
+  uint32_t entries = 0;
+  graph::PlanHash hash;
+  std::shared_ptr<const graph::ByteString> structure;
+  graph::SharedNumbers numbers;
+  graph::ByteString patch;
+  std::vector<uint64_t> inline_uploads;
+  std::vector<PendingAnswer*> answers;
+};
+
+}  // namespace djinn::client

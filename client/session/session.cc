@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "client/session/session.h"
+
+#include <algorithm>
+#include <cassert>
+
+#include "client/session/in_flight.h"
+#include "client/session/turn.h"
+#include "serialization/base/limits.h"
+#include "serialization/graph/packing.h"
+
+namespace djinn::client {
+
+using transport::FrameKind;
+
+namespace {
+
+constexpr size_t kPackFrom = 160;  // Shorter patches do not get smaller.
+
+Error unavailable(const std::string& address, const std::string& why) {
+  return {ErrorCode::kUnavailable, "server " + address + ": " + why};
+}
+
+}  // namespace
+
+Session::Session(SessionOptions options) : options_(std::move(options)) {}
+
+Session::~Session() {
+  Turn turn(*this);
+  if (connection_ != nullptr && !lost_) {
+    const codec::Message goodbye = codec::encode(codec::Goodbye{});
+    connection_->send(FrameKind::kGoodbye, goodbye.bytes(), {}, nullptr);
+    (void)loop_->run_once(std::chrono::nanoseconds(0));
+  }
+  connection_.reset();
+}
+
+Result<std::unique_ptr<Session>> Session::open(SessionOptions options) {
+  std::unique_ptr<Session> session(new Session(std::move(options)));
+  DJINN_TRY(const auto address, transport::parse_address(session->options_.address));
+  DJINN_TRY(session->loop_, transport::make_loop({}));
+  DJINN_TRY(session->connection_,
+            session->loop_->connect(address, session->options_.connect_timeout));
+  session->loop_->start(*session->connection_, *session);
+  DJINN_CHECK(session->say_hello());
+  return session;
+}
+
+Result<> Session::say_hello() {
+  Turn turn(*this);
+  const codec::Message hello = codec::encode(codec::Hello{.token = options_.token,
+                                                          .app = options_.app,
+                                                          .libtorch = options_.libtorch_version,
+                                                          .schema_hash = options_.schema_hash});
+  connection_->send(FrameKind::kHello, hello.bytes(), {}, [] {});
+  const auto deadline = std::chrono::steady_clock::now() + options_.connect_timeout;
+  while (!greeted_ && !lost_) {
+    const auto left = deadline - std::chrono::steady_clock::now();
+    if (left <= left.zero()) {
+      fail(unavailable(options_.address,
+                       "did not answer the hello within " +
+                           std::to_string(options_.connect_timeout.count()) + " ms"));
+      break;
+    }
+    DJINN_CHECK(loop_->run_once(left));
+  }
+  if (lost_) return *lost_;
+  if (!schemas_match_ && options_.operators) return exchange_operators();
+  return {};
+}
+
+// Asks which of our operators the server lacks. The caller has the turn.
+Result<> Session::exchange_operators() {
+  const std::vector<OperatorSchema> ours = options_.operators();
+  codec::Operators operators;
+  for (const OperatorSchema& op : ours) {
+    operators.names.push_back(op.name);
+    operators.hashes.push_back(op.hash);
+  }
+  const codec::Message message = codec::encode(operators);
+  bool sent = false;
+  connection_->send(FrameKind::kOperators, message.bytes(), {}, [&sent] { sent = true; });
+  while (!(sent && operators_reply_) && !lost_) {
+    DJINN_CHECK(loop_->run_once(options_.connect_timeout));
+  }
+  if (lost_) return *lost_;
+  for (const uint32_t index : *operators_reply_) {
+    if (index < ours.size()) unsupported_.push_back(ours[index].name);
+  }
+  return {};
+}
+
+Result<> Session::submit(const graph::Flush& flush, std::vector<uint64_t> inline_uploads,
+                         std::span<PendingAnswer* const> answers) {
+  Turn turn(*this);
+  if (in_flight_.size() >= jobs_in_flight_max_) {
+    DJINN_CHECK(run_until(turn, [this] { return in_flight_.size() < jobs_in_flight_max_; }));
+  }
+  if (lost_) return *lost_;
+  auto job = std::make_shared<InFlight>();
+  job->job = next_job_++;
+  job->hash = flush.hash;
+  job->numbers =
+      std::make_shared<const graph::Numbers>(flush.numbers.begin(), flush.numbers.end());
+  job->inline_uploads = std::move(inline_uploads);
+  job->answers.assign(answers.begin(), answers.end());
+  counters_.jobs++;
+  counters_.upload_bytes += job->inline_uploads.size() * sizeof(uint64_t);
+  CachedPlan* plan = plans_.find(flush.hash, flush.structure);
+  job->structure = plan != nullptr ? plan->structure
+                                   : std::make_shared<const graph::ByteString>(
+                                         flush.structure.begin(), flush.structure.end());
+  job->entries = flush.entries;
+  in_flight_.push_back(job);
+  DJINN_CHECK(transmit(*job));
+  if (answers.empty()) {
+    // Nobody waits: hand it to the kernel now. A job with answers goes out with the wait.
+    DJINN_CHECK(loop_->run_once(std::chrono::nanoseconds(0)));
+  }
+  return {};
+}
+
+Result<> Session::transmit(InFlight& job) {
+  CachedPlan* plan = plans_.find(job.hash, *job.structure);
+  if (plan == nullptr) return send_plan(job);
+  job.patch.clear();
+  plan->coder.encode(job.numbers, job.patch);
+  const uint32_t checksum = graph::checksum(*job.numbers);
+  if (job.patch.empty() && job.inline_uploads.empty()) {
+    const codec::Message step = codec::encode(codec::Step{
+        .job = job.job, .checksum = checksum, .plan_slot = plan->slot, .epoch = epoch_});
+    connection_->send(FrameKind::kStep, step.bytes(), {}, nullptr);
+    counters_.steps++;
+    return {};
+  }
+  const bool packed = job.patch.size() >= kPackFrom;
+  if (packed) job.patch = graph::pack(job.patch);
+  send_job(job, {.job = job.job,
+                 .checksum = checksum,
+                 .plan_slot = plan->slot,
+                 .epoch = epoch_,
+                 .patch_packed = packed,
+                 .patch = job.patch});
+  return {};
+}
+
+Result<> Session::send_plan(InFlight& job) {
+  DJINN_TRY(CachedPlan* const plan, plans_.insert(job.structure));
+  job.patch.clear();
+  plan->coder.encode(job.numbers, job.patch);
+  const graph::ByteString structure = graph::pack(*job.structure);
+  job.patch = graph::pack(job.patch);
+  send_job(job, {.job = job.job,
+                 .checksum = graph::checksum(*job.numbers),
+                 .plan_slot = plan->slot,
+                 .epoch = epoch_,
+                 .patch_packed = true,
+                 .plan_packed = true,
+                 .patch = job.patch,
+                 .plan = structure});
+  counters_.plans++;
+  counters_.plan_bytes += structure.size() + job.patch.size();
+  counters_.plan_ops += job.entries;
+  return {};
+}
+
+void Session::send_job(InFlight& job, const codec::Job& message) {
+  // The message and the uploads are borrowed by the connection: the callback keeps them.
+  auto encoded = std::make_shared<const codec::Message>(codec::encode(message));
+  connection_->send(FrameKind::kJob, encoded->bytes(),
+                    std::as_bytes(std::span(job.inline_uploads)),
+                    [encoded, keep = job.shared_from_this()] {});
+}
+
+Result<> Session::wait(PendingAnswer& answer) {
+  Turn turn(*this);
+  DJINN_CHECK(run_until(turn, [&answer] { return answer.done; }));
+  if (answer.error) return *answer.error;
+  return {};
+}
+
+Result<> Session::run_until(Turn& turn, const std::function<bool()>& condition) {
+  using std::chrono::steady_clock;
+  uint64_t heard = loop_->stats().bytes_received;
+  uint64_t said = loop_->stats().bytes_sent;
+  auto since = steady_clock::now();
+  while (!condition()) {
+    if (lost_) return *lost_;
+    if (cancelled_.exchange(false)) {
+      return Error{ErrorCode::kCancelled, "server " + options_.address + ": the wait was cancelled"};
+    }
+    const auto left = since + options_.silence_timeout - steady_clock::now();
+    if (left <= left.zero()) {
+      fail(unavailable(options_.address,
+                       "was silent for " + std::to_string(options_.silence_timeout.count()) +
+                           " ms while an answer was due"));
+      return *lost_;
+    }
+    const auto ran = loop_->run_once(left);
+    if (!ran && ran.error().code != ErrorCode::kCancelled) return ran.error();
+    if (loop_->stats().bytes_received != heard || loop_->stats().bytes_sent != said) {
+      heard = loop_->stats().bytes_received;
+      said = loop_->stats().bytes_sent;
+      since = steady_clock::now();
+    }
+    turn.lend();
+  }
+  return {};
+}
+
+Result<> Session::send_upload(const UploadSource& source, bool artifact) {
+  struct Sending {
+    codec::Message message;
+    std::shared_ptr<const void> owner;
+    bool done = false;
+  };
+  auto sending = std::make_shared<Sending>();
+  sending->message = codec::encode(codec::Upload{
+      .upload = source.upload.value,
+      .artifact = artifact ? codec::ByteView(source.name) : codec::ByteView()});
+  sending->owner = source.owner;
+  connection_->send(FrameKind::kUpload, sending->message.bytes(), source.bytes, [sending] {
+    sending->done = true;
+    sending->owner.reset();
+  });
+  counters_.upload_bytes += source.bytes.size();
+  while (source.owner == nullptr && !sending->done) {
+    DJINN_CHECK(loop_->run_once(options_.silence_timeout));
+    if (lost_) return *lost_;
+  }
+  return {};
+}
+
+Result<> Session::upload(const UploadSource& source) {
+  Turn turn(*this);
+  if (lost_) return *lost_;
+  return send_upload(source, false);
+}
+
+Result<> Session::offer(std::span<const UploadSource> sources, std::vector<bool>& have) {
+  codec::Offer offer;
+  std::vector<uint8_t> names;
+  for (const UploadSource& source : sources) {
+    offer.uploads.push_back(source.upload.value);
+    offer.lengths.push_back(source.bytes.size());
+    names.insert(names.end(), source.name.begin(), source.name.end());
+  }
+  offer.names = names;
+  const codec::Message message = codec::encode(offer);
+  offer_reply_.reset();
+  bool sent = false;
+  connection_->send(FrameKind::kOffer, message.bytes(), {}, [&sent] { sent = true; });
+  while (!(sent && offer_reply_)) {
+    // The turn is kept: offers are answered at once, and one is under way at a time.
+    if (lost_) return *lost_;
+    DJINN_CHECK(loop_->run_once(options_.silence_timeout));
+  }
+  if (offer_reply_->size() != sources.size()) {
+    fail(unavailable(options_.address, "answered an offer of another length"));
+    return *lost_;
+  }
+  have = std::move(*offer_reply_);
+  counters_.offered += sources.size();
+  return {};
+}
+
+Result<> Session::upload_artifacts(std::span<const UploadSource> sources) {
+  Turn turn(*this);
+  while (!sources.empty()) {
+    if (lost_) return *lost_;
+    const auto some = sources.first(std::min<size_t>(sources.size(), kArtifactOffersMax));
+    std::vector<bool> have;
+    DJINN_CHECK(offer(some, have));
+    for (size_t i = 0; i < some.size(); ++i) {
+      if (have[i]) {
+        counters_.shared_bytes += some[i].bytes.size();
+      } else {
+        DJINN_CHECK(send_upload(some[i], true));
+      }
+    }
+    sources = sources.subspan(some.size());
+  }
+  return {};
+}
+
+Result<codec::StatsReply> Session::server_stats() {
+  Turn turn(*this);
+  if (lost_) return *lost_;
+  stats_reply_.reset();
+  const uint32_t tag = ++stats_tag_;
+  const codec::Message request = codec::encode(codec::StatsRequest{.tag = tag});
+  connection_->send(FrameKind::kStats, request.bytes(), {}, nullptr);
+  DJINN_CHECK(run_until(turn, [this, tag] { return stats_reply_ && stats_reply_->tag == tag; }));
+  return *stats_reply_;
+}
+
+SessionCounters Session::counters() {
+  Turn turn(*this);
+  counters_.io = loop_->stats();
+  return counters_;
+}
+
+void Session::cancel() {
+  cancelled_ = true;
+  loop_->wake();
+}
+
+}  // namespace djinn::client
