@@ -88,8 +88,8 @@ Result<std::vector<SocketAddress>> resolve(const Address& address, bool to_liste
   hints.ai_socktype = SOCK_STREAM;
   hints.ai_flags = AI_NUMERICSERV | (to_listen ? AI_PASSIVE : 0);
   addrinfo* found = nullptr;
-  const int failed = ::getaddrinfo(address.host.c_str(), std::to_string(address.port).c_str(),
-                                   &hints, &found);
+  const int failed =
+      ::getaddrinfo(address.host.c_str(), std::to_string(address.port).c_str(), &hints, &found);
   if (failed != 0) return unavailable(address, ::gai_strerror(failed));
   const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> guard(found, &::freeaddrinfo);
   std::vector<SocketAddress> result;
@@ -151,10 +151,11 @@ int bind_replacing_stale(int fd, const Address& address, const SocketAddress& na
 
 int wait_connected(int fd, std::chrono::steady_clock::time_point deadline) {
   while (true) {
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(
-        deadline - std::chrono::steady_clock::now());
+    const auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
     pollfd waiting{.fd = fd, .events = POLLOUT, .revents = 0};
-    const int ready = ::poll(&waiting, 1, static_cast<int>(std::clamp<int64_t>(left.count(), 0, 1 << 30)));
+    const int ready =
+        ::poll(&waiting, 1, static_cast<int>(std::clamp<int64_t>(left.count(), 0, 1 << 30)));
     if (ready < 0 && errno == EINTR) continue;
     if (ready < 0) return errno;
     if (ready == 0) return ETIMEDOUT;
@@ -166,7 +167,8 @@ int wait_connected(int fd, std::chrono::steady_clock::time_point deadline) {
 }
 
 // 0, or the errno that says why not.
-int connect_one(const SocketAddress& name, std::chrono::steady_clock::time_point deadline, Fd& out) {
+int connect_one(const SocketAddress& name, std::chrono::steady_clock::time_point deadline,
+                Fd& out) {
   Fd fd(::socket(name.family(), SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd.valid()) return errno;
   set_options(fd.get(), name.family());

@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: Apache-2.0
+// transport_pingpong: what a Loop costs beside blocking sockets that do nothing else.
+//
+// Two threads over loopback TCP. Round trips of a small frame (header and one message, 64 bytes in
+// all) against send(2) and recv(2) of 64 bytes; then one large payload against the same bytes
+// through a blocking send/recv loop. Both arms are interleaved in the same run, and the ratio of
+// each pair of rounds is what is reported: on a shared machine, times of different minutes cannot
+// be compared.
+//
+//   transport_pingpong [--poll] [--shared] [--zero-copy=BYTES] [--upload-mib=N] [--rounds=N]
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include "serialization/transport/connection.h"
+
+namespace {
+
+using namespace djinn;
+using namespace djinn::transport;
+using Clock = std::chrono::steady_clock;
+
+constexpr size_t kMessageBytes = 48;
+constexpr size_t kPingBytes = kFrameHeaderBytes + kMessageBytes;
+constexpr int kPingsPerRound = 4000;
+
+struct Flags {
+  LoopOptions loop{.single_thread = true, .zero_copy_bytes = 0, .force_poll = false};
+  size_t upload_bytes = size_t{500} << 20;
+  int rounds = 9;
+};
+
+[[noreturn]] void die(const char* what) {
+  std::perror(what);
+  std::exit(1);
+}
+
+template <typename T>
+T check(Result<T> result) {
+  if (!result) {
+    std::fprintf(stderr, "%s\n", result.error().message.c_str());
+    std::exit(1);
+  }
+  return std::move(result).value();
+}
+
+double median(std::vector<double> values) {
+  std::nth_element(values.begin(), values.begin() + static_cast<ptrdiff_t>(values.size() / 2),
+                   values.end());
+  return values[values.size() / 2];
+}
+
+double us_since(Clock::time_point start) {
+  return std::chrono::duration<double, std::micro>(Clock::now() - start).count();
+}
+
+// -- blocking sockets
+
+void read_all(int fd, std::byte* to, size_t bytes) {
+  while (bytes > 0) {
+    const ssize_t got = ::recv(fd, to, bytes, 0);
+    if (got <= 0) die("recv");
+    to += got;
+    bytes -= static_cast<size_t>(got);
+  }
+}
+
+void write_all(int fd, const std::byte* from, size_t bytes) {
+  while (bytes > 0) {
+    const ssize_t sent = ::send(fd, from, bytes, MSG_NOSIGNAL);
+    if (sent <= 0) die("send");
+    from += sent;
+    bytes -= static_cast<size_t>(sent);
+  }
+}
+
+// A server thread that echoes pings and swallows uploads; the client's socket.
+class RawPeer {
+ public:
+  explicit RawPeer(std::span<std::byte> destination) : destination_(destination) {
+    const int listener = ::socket(AF_INET, SOCK_STREAM, 0);
+    sockaddr_in name{};
+    name.sin_family = AF_INET;
+    name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t length = sizeof name;
+    if (::bind(listener, reinterpret_cast<sockaddr*>(&name), length) != 0) die("bind");
+    ::listen(listener, 1);
+    ::getsockname(listener, reinterpret_cast<sockaddr*>(&name), &length);
+    fd_ = ::socket(AF_INET, SOCK_STREAM, 0);
+    if (::connect(fd_, reinterpret_cast<sockaddr*>(&name), length) != 0) die("connect");
+    const int one = 1;
+    ::setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    server_ = ::accept(listener, nullptr, nullptr);
+    ::setsockopt(server_, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    ::close(listener);
+    thread_ = std::thread([this] { serve(); });
+  }
+  ~RawPeer() {
+    ::shutdown(fd_, SHUT_RDWR);
+    thread_.join();
+    ::close(fd_);
+    ::close(server_);
+  }
+  RawPeer(const RawPeer&) = delete;
+  RawPeer& operator=(const RawPeer&) = delete;
+
+  void pings(std::vector<double>& times) {
+    std::byte ping[kPingBytes]{};
+    for (int i = 0; i < kPingsPerRound; ++i) {
+      const auto start = Clock::now();
+      write_all(fd_, ping, sizeof ping);
+      read_all(fd_, ping, sizeof ping);
+      times.push_back(us_since(start));
+    }
+  }
+
+  double upload(std::span<const std::byte> bytes) {
+    const auto start = Clock::now();
+    std::byte ping[kPingBytes]{std::byte{1}};
+    write_all(fd_, ping, sizeof ping);
+    write_all(fd_, bytes.data(), bytes.size());
+    read_all(fd_, ping, sizeof ping);
+    return us_since(start);
+  }
+
+ private:
+  void serve() {
+    std::byte ping[kPingBytes];
+    while (::recv(server_, ping, sizeof ping, MSG_WAITALL) == static_cast<ssize_t>(sizeof ping)) {
+      if (ping[0] == std::byte{1}) read_all(server_, destination_.data(), destination_.size());
+      write_all(server_, ping, sizeof ping);
+    }
+  }
+
+  std::span<std::byte> destination_;
+  int fd_ = -1;
+  int server_ = -1;
+  std::thread thread_;
+};
+
+// -- loops
+
+struct Echo final : FrameSink {
+  std::unique_ptr<Connection> connection;
+  std::span<std::byte> destination;
+  std::array<std::byte, kMessageBytes> reply{};
+
+  Result<std::span<std::byte>> on_message(const FrameHeader& header, Bytes /*message*/) override {
+    if (header.payload_bytes > 0) return destination;
+    connection->send(FrameKind::kAck, reply, {}, nullptr);
+    return std::span<std::byte>{};
+  }
+  void on_payload() override { connection->send(FrameKind::kAck, reply, {}, nullptr); }
+  void on_closed(const Error& /*reason*/) override {}
+};
+
+struct Count final : FrameSink {
+  int frames = 0;
+  Result<std::span<std::byte>> on_message(const FrameHeader& /*header*/, Bytes /*m*/) override {
+    ++frames;
+    return std::span<std::byte>{};
+  }
+  void on_payload() override {}
+  void on_closed(const Error& reason) override {
+    std::fprintf(stderr, "%s\n", reason.message.c_str());
+    std::exit(1);
+  }
+};
+
+class LoopPeer {
+ public:
+  LoopPeer(const LoopOptions& options, std::span<std::byte> destination) {
+    std::atomic<int> port = 0;
+    thread_ =
+        std::thread([this, options, destination, &port] { serve(options, destination, port); });
+    port.wait(0);
+    loop_ = check(make_loop(options));
+    Address address{.kind = Address::Kind::kTcp, .host = "127.0.0.1"};
+    address.port = static_cast<uint16_t>(port.load());
+    connection_ = check(loop_->connect(address, std::chrono::seconds(5)));
+    loop_->start(*connection_, replies_);
+  }
+  ~LoopPeer() {
+    stop_ = true;
+    server_->wake();
+    thread_.join();
+  }
+  LoopPeer(const LoopPeer&) = delete;
+  LoopPeer& operator=(const LoopPeer&) = delete;
+
+  void pings(std::vector<double>& times) {
+    const std::array<std::byte, kMessageBytes> ping{};
+    for (int i = 0; i < kPingsPerRound; ++i) {
+      const auto start = Clock::now();
+      connection_->send(FrameKind::kStep, ping, {}, nullptr);
+      wait_for_reply();
+      times.push_back(us_since(start));
+    }
+  }
+
+  double upload(std::span<const std::byte> bytes) {
+    const auto start = Clock::now();
+    bool sent = false;
+    connection_->send(FrameKind::kUpload, std::array<std::byte, kMessageBytes>{}, bytes,
+                      [&] { sent = true; });
+    wait_for_reply();
+    while (!sent) check(loop_->run_once(std::chrono::seconds(5)));
+    return us_since(start);
+  }
+  [[nodiscard]] const Loop& loop() const { return *loop_; }
+
+ private:
+  void wait_for_reply() {
+    const int wanted = replies_.frames + 1;
+    while (replies_.frames < wanted) check(loop_->run_once(std::chrono::seconds(5)));
+  }
+
+  void serve(const LoopOptions& options, std::span<std::byte> destination, std::atomic<int>& port) {
+    server_ = check(make_loop(options));
+    Echo echo;
+    echo.destination = destination;
+    Address address{.kind = Address::Kind::kTcp, .host = "127.0.0.1", .port = 0};
+    auto listener = check(server_->listen(address, [&](std::unique_ptr<Connection> connection) {
+      echo.connection = std::move(connection);
+      server_->start(*echo.connection, echo);
+    }));
+    port = listener->address().port;
+    port.notify_all();
+    while (!stop_) (void)server_->run_once(std::chrono::seconds(5));
+  }
+
+  std::atomic<bool> stop_ = false;
+  std::unique_ptr<Loop> server_;
+  std::thread thread_;
+  std::unique_ptr<Loop> loop_;
+  Count replies_;
+  std::unique_ptr<Connection> connection_;
+};
+
+Flags parse(int argc, char** argv) {
+  Flags flags;
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view arg = argv[i];
+    const std::string value(arg.substr(std::min(arg.size(), arg.find('=') + 1)));
+    if (arg == "--poll") flags.loop.force_poll = true;
+    if (arg == "--shared") flags.loop.single_thread = false;
+    if (arg.starts_with("--zero-copy=")) flags.loop.zero_copy_bytes = std::stoull(value);
+    if (arg.starts_with("--upload-mib=")) flags.upload_bytes = std::stoull(value) << 20;
+    if (arg.starts_with("--upload-kib=")) flags.upload_bytes = std::stoull(value) << 10;
+    if (arg.starts_with("--rounds=")) flags.rounds = std::stoi(value);
+  }
+  return flags;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const Flags flags = parse(argc, argv);
+  std::vector<std::byte> source(flags.upload_bytes, std::byte{7});
+  std::vector<std::byte> destination(flags.upload_bytes, std::byte{1});
+  RawPeer raw(destination);
+  LoopPeer ours(flags.loop, destination);
+  std::vector<double> ping_ratios;
+  std::vector<double> upload_ratios;
+  for (int round = 0; round < flags.rounds; ++round) {
+    std::vector<double> raw_us;
+    std::vector<double> our_us;
+    raw.pings(raw_us);
+    const uint64_t enters = ours.loop().stats().enters;
+    ours.pings(our_us);
+    const double enters_per_ping =
+        static_cast<double>(ours.loop().stats().enters - enters) / kPingsPerRound;
+    ping_ratios.push_back(median(our_us) / median(raw_us));
+    // Small uploads are repeated until a round takes long enough to be timed.
+    const size_t repeats = std::max<size_t>(1, (size_t{64} << 20) / flags.upload_bytes);
+    double raw_upload = 0;
+    double our_upload = 0;
+    for (size_t i = 0; i < repeats; ++i) raw_upload += raw.upload(source);
+    for (size_t i = 0; i < repeats; ++i) our_upload += ours.upload(source);
+    upload_ratios.push_back(raw_upload / our_upload);
+    const double bytes = static_cast<double>(flags.upload_bytes * repeats);
+    std::printf(
+        "round %d: ping p50 raw %.2f us, %s %.2f us (x%.3f), %.3f enters per ping; upload raw %.0f "
+        "MB/s, %s %.0f MB/s (x%.3f)\n",
+        round, median(raw_us), ours.loop().kind(), median(our_us), ping_ratios.back(),
+        enters_per_ping, bytes / raw_upload, ours.loop().kind(), bytes / our_upload,
+        upload_ratios.back());
+  }
+  std::printf(
+      "median of %d rounds: ping p50 ratio %.3f (lower is better), upload ratio %.3f (higher is "
+      "better)\n",
+      flags.rounds, median(ping_ratios), median(upload_ratios));
+  return 0;
+}
