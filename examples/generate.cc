@@ -33,7 +33,7 @@ struct Arguments {
   std::string dtype = "fp32";
   std::string kv = "cat";
   int64_t new_tokens_max = 128;
-  Sampling sampling;
+  Sampling sampling{};
   uint64_t seed = 0;
   int threads = 1;
   bool print_ids = false;

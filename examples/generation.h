@@ -42,7 +42,7 @@ class Decoder {
 
 struct GenerationOptions {
   KvKind kv = KvKind::kCat;
-  Sampling sampling;
+  Sampling sampling{};
   int64_t new_tokens_max = 128;
   int64_t end_id = -1;  // Generation stops after this token; negative: never before new_tokens_max.
 };

@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <fstream>
+#include <limits>
 #include <optional>
 #include <stdexcept>
 
@@ -69,6 +70,7 @@ KvCache::KvCache(const LlamaConfig& config, KvKind kind, int64_t positions, cons
   }
   next_position_ = at::zeros({1}, options.dtype(at::kLong));
   all_positions_ = at::arange(positions, options.dtype(at::kLong));
+  no_mask_ = at::zeros({1, positions}, options);
 }
 
 Llama::Llama(const LlamaConfig& config, const at::TensorOptions& options) : config_(config) {
@@ -152,7 +154,8 @@ Llama::Frame Llama::begin(int64_t tokens, KvCache& cache) const {
     frame.position = tokens == 1 ? cache.next_position_ : cache.all_positions_.narrow(0, 0, tokens);
     frame.cosine = cosine_.index_select(0, frame.position);
     frame.sine = sine_.index_select(0, frame.position);
-    frame.mask = cache.all_positions_.unsqueeze(0).le(frame.position.unsqueeze(1));
+    const auto later = cache.all_positions_.unsqueeze(0).gt(frame.position.unsqueeze(1));
+    frame.mask = cache.no_mask_.masked_fill(later, -std::numeric_limits<double>::infinity());
     cache.next_position_ = cache.next_position_.add(tokens);
   }
   cache.length_ += tokens;

@@ -56,6 +56,7 @@ class KvCache {
   std::vector<at::Tensor> values_;  // The same.
   at::Tensor next_position_;        // kStatic: [1], on the device, so that a step needs no number from the host.
   at::Tensor all_positions_;        // kStatic: 0, 1, ..., positions - 1, to compare with.
+  at::Tensor no_mask_;              // kStatic: [1, positions] zeros, to put a mask into.
 };
 
 class Llama {
@@ -84,7 +85,8 @@ class Llama {
   struct Frame {
     at::Tensor cosine, sine;  // [T, head_width]; the sine carries the sign of the rotation.
     at::Tensor position;      // kStatic: [T]
-    at::Tensor mask;          // kStatic: [T, positions], true where a query may look.
+    at::Tensor mask;          // kStatic: [T, positions], -inf where a query may not look. One for all layers: made
+                              // from booleans, attention would convert it in each of them.
   };
 
   // Takes a weight by name and shape; load() and random() differ only in where it comes from.
