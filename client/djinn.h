@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// djinn: run LibTorch programs on a remote server.
+//
+// A program needs none of this: with DJINN_SERVER=tcp://host:port in the environment and
+// libdjinn_client.so linked or preloaded, `torch::Device("djinn")` is a device like any other. This
+// header is for what the environment cannot say.
+//
+// Errors are c10::Error. Threading: any thread.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#define DJINN_API __attribute__((visibility("default")))
+
+namespace djinn {
+
+struct Options {
+  std::string server;  // tcp://host:port or unix:///path; several, separated by commas, are djinn:0, djinn:1 ...
+  std::string token;   // Names the tenant; empty: anonymous, where the server allows it.
+  std::chrono::milliseconds connect_timeout{10'000};
+  std::chrono::milliseconds timeout{30'000};  // A server silent for longer while an answer is due is gone.
+  bool share = true;   // Large uploads may be shared with others that have the same bytes.
+};
+
+// Names the servers, and connects to them now (otherwise at first use). What the environment says
+// (DJINN_SERVER, DJINN_TOKEN, DJINN_CONNECT_TIMEOUT_MS, DJINN_TIMEOUT_MS, DJINN_SHARE=0) is the
+// default of each field. Called again, it starts new sessions; tensors of the old ones are lost.
+DJINN_API void connect(Options options = {});
+
+// Sends what was recorded, and does not wait. Never needed for correctness: a long-running step may
+// start before the program reads its result.
+DJINN_API void flush(int device = 0);
+
+// Sends what was recorded, and waits until it has run. Errors of tensors stay with their tensors.
+DJINN_API void synchronize(int device = 0);
+
+// Ends calls that wait for a server (they throw). Async-signal-safe: for a handler of SIGINT.
+DJINN_API void cancel();
+
+// What a session has cost so far.
+struct Stats {
+  std::string server;
+  uint64_t session = 0;
+  // On this side; bytes are payload at the socket, headers of frames included.
+  uint64_t ops_recorded = 0;
+  uint64_t jobs = 0;              // messages with work
+  uint64_t steps = 0;             // of these, as predicted: no plan, no numbers
+  uint64_t plans = 0;             // plans sent in full,
+  uint64_t plan_bytes = 0;        // the bytes of them
+  uint64_t plan_ops = 0;          // and their operators
+  uint64_t fetches = 0;
+  uint64_t bytes_sent = 0;
+  uint64_t bytes_received = 0;
+  uint64_t upload_bytes = 0;      // bytes of tensors that were sent
+  uint64_t shared_bytes = 0;      // bytes of tensors the server had already
+  uint64_t hashed_bytes = 0;      // bytes hashed to find that out
+  uint64_t copied_bytes = 0;      // payload that passed through a buffer in user space
+  uint64_t system_calls = 0;      // io_uring_enter or poll
+  uint64_t shape_questions = 0;   // round trips because a result's shape was not known here
+  uint64_t resyncs = 0;
+};
+DJINN_API Stats stats(int device = 0);
+
+// The same session as the server sees it, when all that was recorded has run.
+struct ServerStats {
+  uint64_t ops_executed = 0;
+  uint64_t ops_failed = 0;
+  uint64_t jobs_executed = 0;
+  uint64_t storages = 0;
+  uint64_t storage_bytes = 0;
+  uint64_t shared_bytes = 0;
+  uint64_t plans_built = 0;
+  uint64_t upload_bytes = 0;
+  uint64_t relayouts = 0;
+  uint64_t system_calls = 0;
+  uint64_t device_bytes = 0;
+};
+DJINN_API ServerStats server_stats(int device = 0);
+
+}  // namespace djinn

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+// Intercepts: which operators reach the recorder.
+//
+// The fallback gets every operator that has no kernel for the device. Operators with a composite
+// kernel would be decomposed or throw before that; those that the server should see whole are
+// registered one by one, enumerated from the dispatcher.
+#include <set>
+
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/native/DispatchStub.h>
+#include <ATen/native/transformers/attention.h>
+#include <torch/library.h>
+
+#include "client/torch/recorder.h"
+#include "client/torch/storage.h"
+
+namespace djinn::client {
+namespace {
+
+// The recorder, bound to one operator: its facts are found without a look-up.
+struct RecordOne final : c10::OperatorKernel {
+  void operator()(const c10::OperatorHandle& handle, c10::DispatchKeySet /*keys*/, Stack* stack) {
+    OpInfo* known = info.load(std::memory_order_acquire);
+    if (known == nullptr) {
+      known = &op_info(handle);
+      info.store(known, std::memory_order_release);
+    }
+    record(*known, *stack);
+  }
+  std::atomic<OpInfo*> info{nullptr};
+};
+
+bool returns_view(const c10::FunctionSchema& schema) {
+  for (const c10::Argument& result : schema.returns()) {
+    if (result.alias_info() != nullptr && !result.alias_info()->isWrite()) return true;
+  }
+  return false;
+}
+
+// Composite operators that the server runs as one: they throw here, or would become many.
+const std::set<std::string>& whole_operators() {
+  static const std::set<std::string> names{
+      "convolution",
+      "convolution_backward",
+      "embedding",
+      "native_group_norm",
+      "native_layer_norm",
+      "_linalg_check_errors",
+      "_scaled_dot_product_fused_attention_overrideable",
+      "_scaled_dot_product_fused_attention_overrideable_backward",
+      "index_put_",
+      "_index_put_impl_",
+      "masked_fill.Scalar",
+      "masked_fill.Tensor",
+      "repeat",
+      "stack",
+      "mean",
+      "sum",
+  };
+  return names;
+}
+
+std::set<std::string> operators_to_intercept() {
+  std::set<std::string> names;
+  auto& dispatcher = c10::Dispatcher::singleton();
+  for (const c10::OperatorName& op : dispatcher.getAllOpNames()) {
+    if (!op.name.starts_with("aten::")) continue;
+    const auto handle = dispatcher.findSchema(op);
+    if (!handle || returns_view(handle->schema())) continue;
+    std::string name = op.name.substr(6);
+    const bool foreach = name.starts_with("_foreach_");
+    if (!op.overload_name.empty()) name += "." + op.overload_name;
+    if (foreach || whole_operators().contains(name) ||
+        handle->hasKernelForDispatchKey(
+            c10::DispatchKey::CompositeExplicitAutogradNonFunctional)) {
+      names.insert(std::move(name));
+    }
+  }
+  for (const char* const typed : {"set_", "resize_", "_fused_sdp_choice"}) names.erase(typed);
+  return names;
+}
+
+// The same choice as on the CPU, so that the server's results are those of the CPU, bit for bit.
+int64_t choose_attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                         const std::optional<at::Tensor>& mask, double dropout, bool causal,
+                         std::optional<double> scale, bool grouped) {
+  const int64_t choice = at::native::_fused_sdp_choice_stub(c10::kCPU, query, key, value, mask,
+                                                            dropout, causal, scale, grouped);
+  return choice == static_cast<int64_t>(at::SDPBackend::math)
+             ? choice
+             : static_cast<int64_t>(at::SDPBackend::overrideable);
+}
+
+int64_t choose_attention_op(const at::Tensor& query, const at::Tensor& key,
+                            const at::Tensor& value, const std::optional<at::Tensor>& mask,
+                            double dropout, bool causal, std::optional<double> scale,
+                            bool grouped) {
+  return choose_attention(query, key, value, mask, dropout, causal, scale, grouped);
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(_, PrivateUse1, library) {
+  library.fallback(torch::CppFunction::makeFromBoxedFunction<&record_any>());
+}
+
+TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
+  for (const std::string& name : operators_to_intercept()) {
+    library.impl(name.c_str(),
+                 torch::CppFunction::makeFromBoxedFunctor(std::make_unique<RecordOne>()));
+  }
+  library.impl("_fused_sdp_choice", TORCH_FN(choose_attention_op));
+}
+
+// Nothing is cast where autocast is off; where it is on, operators that are not listed stay as they are.
+TORCH_LIBRARY_IMPL(_, AutocastPrivateUse1, library) {
+  library.fallback(torch::CppFunction::makeFallthrough());
+}
+
+// at::scaled_dot_product_attention asks this stub, not the operator.
+int64_t attention_stub(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                       const std::optional<at::Tensor>& mask, double dropout, bool causal,
+                       std::optional<double> scale, bool grouped) {
+  return choose_attention(query, key, value, mask, dropout, causal, scale, grouped);
+}
+
+}  // namespace djinn::client
+
+namespace at::native {
+REGISTER_PRIVATEUSE1_DISPATCH(_fused_sdp_choice_stub, &djinn::client::attention_stub)
+}  // namespace at::native
