@@ -72,6 +72,7 @@ SendQueue::Gathered SendQueue::gather(std::span<iovec> pieces, uint64_t zero_cop
     if (zero_copy && gathered.pieces > 0) break;
     add_rest(*frame, pieces, gathered);
     if (zero_copy) gathered.zero_copy = frame.get();
+    gathered.awaited |= frame->done != nullptr;
     if (zero_copy || gathered.pieces == pieces.size() || gathered.bytes == kGatherBytesMax) break;
   }
   return gathered;

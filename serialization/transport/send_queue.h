@@ -54,6 +54,7 @@ class SendQueue {
   struct Gathered {
     size_t pieces = 0;
     uint64_t bytes = 0;
+    bool awaited = false;                // Somebody wants to hear when they are sent.
     OutgoingFrame* zero_copy = nullptr;  // Set when this one frame should go without a copy.
   };
   // The next bytes to send, as pieces. `zero_copy_bytes`: payloads from this size on go alone.

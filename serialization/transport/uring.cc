@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "serialization/transport/uring.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <string>
 #include <utility>
@@ -12,6 +13,7 @@ namespace {
 
 constexpr unsigned kSubmissionEntries = 256;
 constexpr unsigned kCompletionEntries = 4096;  // More are kept by the kernel until there is room.
+constexpr std::chrono::milliseconds kAlarmMin{1};  // Shorter waits bring their own timeout.
 constexpr int kFailuresMax = 1000;  // The kernel has no memory for our requests: tell the owner.
 constexpr unsigned kNeededFeatures =
     IORING_FEAT_EXT_ARG | IORING_FEAT_CQE_SKIP | IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE;
@@ -58,6 +60,7 @@ int Uring::set_up(bool single_thread) {
 
 Result<std::unique_ptr<Uring>> Uring::make(bool single_thread) {
   std::unique_ptr<Uring> uring(new Uring);
+  uring->alarm_.kind = UringOp::Kind::kAlarm;
   if (const int failed = uring->set_up(single_thread); failed != 0) {
     return unsupported("io_uring_setup: " + errno_text(-failed));
   }
@@ -115,6 +118,10 @@ size_t Uring::reap() {
     auto* const op = static_cast<UringOp*>(io_uring_cqe_get_data(&cqe));
     if (op->kind == UringOp::Kind::kIgnored) continue;
     op->answered = true;
+    if (op == &alarm_) {
+      alarm_set_ = false;
+      continue;
+    }
     completions_.push_back({.op = op, .result = cqe.res, .flags = cqe.flags});
   }
   io_uring_cq_advance(&ring_, count);
@@ -146,6 +153,36 @@ Uring::Wait Uring::enter(bool wait, std::chrono::nanoseconds timeout) {
     reap();
   }
   return result;
+}
+
+Uring::Wait Uring::enter_until(std::chrono::steady_clock::time_point deadline) {
+  while (true) {
+    const bool by_alarm = set_alarm(deadline);
+    auto left = std::chrono::nanoseconds{-1};
+    if (!by_alarm) {
+      left = std::max<std::chrono::nanoseconds>(deadline - std::chrono::steady_clock::now(),
+                                                std::chrono::nanoseconds{0});
+    }
+    const Wait outcome = enter(true, left);
+    const bool rang = by_alarm && !alarm_set_ && completions_.empty();
+    if (outcome != Wait::kCompleted || !rang) return outcome;
+    if (std::chrono::steady_clock::now() >= deadline) return Wait::kTimedOut;
+  }
+}
+
+// Whether an alarm rings at or before the deadline, so that the wait needs no timeout of its own.
+bool Uring::set_alarm(std::chrono::steady_clock::time_point deadline) {
+  if (alarm_set_) return alarm_at_ <= deadline;
+  if (deadline - std::chrono::steady_clock::now() < kAlarmMin) return false;
+  io_uring_sqe* const sqe = prepare(alarm_);
+  if (sqe == nullptr) return false;
+  const auto since_boot = deadline.time_since_epoch();  // steady_clock is CLOCK_MONOTONIC.
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(since_boot);
+  alarm_time_ = {.tv_sec = seconds.count(), .tv_nsec = (since_boot - seconds).count()};
+  io_uring_prep_timeout(sqe, &alarm_time_, 0, IORING_TIMEOUT_ABS);
+  alarm_at_ = deadline;
+  alarm_set_ = true;
+  return true;
 }
 
 Uring::Wait Uring::submit_all(unsigned submit, bool wait, std::chrono::nanoseconds timeout) {

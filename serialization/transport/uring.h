@@ -20,7 +20,7 @@ namespace djinn::transport {
 
 // Something the kernel was asked to do. Whoever made it knows by `kind` and `owner` what.
 struct UringOp {
-  enum class Kind : uint8_t { kReceive, kSend, kZeroCopy, kAccept, kWake, kIgnored };
+  enum class Kind : uint8_t { kReceive, kSend, kZeroCopy, kAccept, kWake, kAlarm, kIgnored };
   Kind kind = Kind::kIgnored;
   void* owner = nullptr;
   bool answered = false;  // A completion was taken from the kernel since it was prepared.
@@ -53,6 +53,10 @@ class Uring {
   // ring is of no use to this thread.
   Wait enter(bool wait, std::chrono::nanoseconds timeout);
 
+  // As enter(true, ...), and waits until then. Cheaper if deadlines are far: the kernel's timer is
+  // set once and serves many waits.
+  Wait enter_until(std::chrono::steady_clock::time_point deadline);
+
   // What came back and was not taken yet, oldest first.
   [[nodiscard]] std::deque<UringCompletion>& completions() { return completions_; }
   [[nodiscard]] bool has_zero_copy() const { return has_zero_copy_; }
@@ -66,11 +70,17 @@ class Uring {
   Wait submit_all(unsigned submit, bool wait, std::chrono::nanoseconds timeout);
   int enter_once(unsigned submit, bool wait, std::chrono::nanoseconds timeout);
 
+  bool set_alarm(std::chrono::steady_clock::time_point deadline);
+
   io_uring ring_{};
   bool ring_made_ = false;
   bool disabled_ = false;  // Until the first enter, which decides whose ring it is.
   bool has_zero_copy_ = false;
   uint64_t enters_ = 0;
+  UringOp alarm_;
+  bool alarm_set_ = false;
+  std::chrono::steady_clock::time_point alarm_at_;
+  __kernel_timespec alarm_time_{};
   std::deque<UringCompletion> completions_;
 };
 

@@ -184,7 +184,9 @@ std::chrono::nanoseconds UringLoop::rested(std::chrono::nanoseconds timeout) con
 }
 
 Uring::Wait UringLoop::enter(bool wait, std::chrono::nanoseconds timeout) {
-  const Uring::Wait outcome = ring_->enter(wait, timeout);
+  const Uring::Wait outcome = wait && timeout.count() > 0
+                                  ? ring_->enter_until(Clock::now() + timeout)
+                                  : ring_->enter(wait, timeout);
   stats_.enters = ring_->enters();
   return outcome;
 }
@@ -230,6 +232,7 @@ size_t UringLoop::complete(const UringCompletion& completion) {
     case Kind::kWake:
       wake_armed_ = false;
       return 0;
+    case Kind::kAlarm:
     case Kind::kIgnored:
       return 0;
   }
@@ -282,13 +285,19 @@ void UringLoop::start_send(UringStream& stream) {
   if (gathered.zero_copy != nullptr && start_zero_copy(stream, *gathered.zero_copy)) return;
   io_uring_sqe* const sqe = ring_->prepare(stream.send);
   if (sqe == nullptr) return;
-  stream.silent = !stream.blocked;
+  // Who waits for `done`, or for the close behind it, must be woken by the send itself.
+  stream.silent = !stream.blocked && !gathered.awaited && !stream.closing;
   const int flags = MSG_NOSIGNAL | MSG_WAITALL | (stream.silent ? MSG_DONTWAIT : 0);
-  io_uring_prep_sendmsg(sqe, stream.fd.get(), &stream.message, static_cast<unsigned>(flags));
+  if (gathered.pieces == 1) {  // Cheaper than sendmsg by a few hundred nanoseconds.
+    const iovec& piece = stream.pieces.front();
+    io_uring_prep_send(sqe, stream.fd.get(), piece.iov_base, piece.iov_len, flags);
+  } else {
+    io_uring_prep_sendmsg(sqe, stream.fd.get(), &stream.message, static_cast<unsigned>(flags));
+  }
   if (stream.silent) {
     sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
     silent_.push_back(&stream);
-  } else {
+  } else if (stream.blocked) {
     sqe->ioprio = IORING_RECVSEND_POLL_FIRST;
   }
   stream.sending = true;
