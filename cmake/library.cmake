@@ -1,6 +1,7 @@
 # djinn_library(name [SHARED] SOURCES … DEPS …): one folder, one library, one line of dependencies.
 # djinn_program(name SOURCES … DEPS …): one binary in bin/.
 #
+# A SHARED library keeps its DEPS to itself and exports only what its headers mark (DJINN_API).
 # Headers are listed among SOURCES; each is compiled alone by all_verify_interface_header_sets. Who names djinn_torch in
 # its DEPS is compiled with the precompiled LibTorch header (cmake/torch.cmake).
 
@@ -21,7 +22,13 @@ function(djinn_library name)
       set(kind SHARED)
     endif()
     add_library(${name} ${kind} ${arg_SOURCES})
-    target_link_libraries(${name} PUBLIC ${arg_DEPS} PRIVATE djinn_options)
+    if(arg_SHARED)
+      target_link_libraries(${name} PRIVATE ${arg_DEPS} djinn_options)
+      set_target_properties(${name} PROPERTIES CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
+      target_link_options(${name} PRIVATE -Wl,--exclude-libs,ALL -Wl,-z,defs)
+    else()
+      target_link_libraries(${name} PUBLIC ${arg_DEPS} PRIVATE djinn_options)
+    endif()
     djinn_use_torch_header(${name} ${arg_DEPS})
     set(scope PUBLIC)
   else()
