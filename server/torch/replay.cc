@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/torch/replay.h"
+
+#include <ATen/core/LegacyTypeDispatch.h>
+#include <c10/core/GradMode.h>
+
+namespace djinn::server {
+
+void TorchReplay::run(const Work& work, AnswerSink& sink) {
+  if (work.numbers == nullptr || work.numbers->size() != work.plan->kinds.size()) {
+    refuse(work, sink, {ErrorCode::kInvalid, "the numbers are not those of the plan"});
+    return;
+  }
+  auto program = this->program(work.plan);
+  if (!program) {
+    refuse(work, sink, program.error());
+    return;
+  }
+  state_.backend.enter([&] {
+    const c10::NoGradGuard no_grad;
+    const at::AutoDispatchBelowADInplaceOrView below;
+    Run(state_, **program, work, sink).run();
+  });
+  publish();
+}
+
+// Nothing of the job runs; what it would have made does not exist.
+void TorchReplay::refuse(const Work& work, AnswerSink& sink, const Error& error) {
+  for (uint32_t i = 0; i < work.plan->answers; ++i) sink.answer(work, i, Error(error));
+}
+
+Result<Program*> TorchReplay::program(const std::shared_ptr<const graph::Plan>& plan) {
+  const auto found = by_plan_.find(plan.get());
+  if (found != by_plan_.end()) {
+    programs_.splice(programs_.begin(), programs_, found->second);
+    return found->second->get();
+  }
+  DJINN_TRY(auto built, build_program(*plan, table_, state_.backend.device()));
+  built->plan = plan;
+  programs_.push_front(std::move(built));
+  by_plan_.emplace(plan.get(), programs_.begin());
+  if (programs_.size() > kPlanSlotsMax) {
+    by_plan_.erase(programs_.back()->plan.get());
+    programs_.pop_back();
+  }
+  return programs_.front().get();
+}
+
+void TorchReplay::shrink() {
+  by_plan_.clear();
+  programs_.clear();
+  state_.table.shrink();
+}
+
+void TorchReplay::publish() {
+  const StorageTotals& totals = state_.table.totals();
+  const ReplayStats stats{.ops_executed = state_.ops_executed,
+                    .ops_failed = state_.ops_failed,
+                    .storages = totals.storages,
+                    .storage_bytes = totals.bytes,
+                    .shared_bytes = totals.shared_bytes,
+                    .relayouts = state_.relayouts};
+  const MutexLock lock(mutex_);
+  stats_ = stats;
+}
+
+ReplayStats TorchReplay::stats() const {
+  const MutexLock lock(mutex_);
+  return stats_;
+}
+
+}  // namespace djinn::server

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// Torch replay: a session on a device - its storages, generators and programs.
+//
+// Ownership: borrows the backend and the operator table from the device. Threading: Replay's.
+#pragma once
+
+#include <list>
+#include <memory>
+#include <unordered_map>
+
+#include "serialization/base/mutex.h"
+#include "server/executor.h"
+#include "server/torch/run.h"
+
+namespace djinn::server {
+
+class TorchReplay final : public Replay {
+ public:
+  TorchReplay(Backend& backend, OperatorTable& table) : state_(backend), table_(table) {}
+  void run(const Work& work, AnswerSink& sink) override;
+  void shrink() override;
+  [[nodiscard]] ReplayStats stats() const override;
+
+ private:
+  using Programs = std::list<std::unique_ptr<Program>>;  // used last in front
+
+  Result<Program*> program(const std::shared_ptr<const graph::Plan>& plan);
+  void refuse(const Work& work, AnswerSink& sink, const Error& error);
+  void publish();
+
+  SessionState state_;
+  OperatorTable& table_;
+  Programs programs_;
+  std::unordered_map<const graph::Plan*, Programs::iterator> by_plan_;
+  mutable Mutex mutex_;
+  ReplayStats stats_ GUARDED_BY(mutex_);
+};
+
+}  // namespace djinn::server

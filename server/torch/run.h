@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+// Run: one job on one session's storages, from its first entry to its last.
+//
+// A failure is contained where it happens: it becomes the error of what the operator would have
+// made or changed, whoever reads that inherits it, and everything else goes on.
+// Ownership: borrows everything for the length of `run`. Threading: the thread that runs the job.
+#pragma once
+
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "serialization/graph/result_meta.h"
+#include "server/executor.h"
+#include "server/torch/backend.h"
+#include "server/torch/cells.h"
+#include "server/torch/geometry.h"
+#include "server/torch/program.h"
+#include "server/torch/random.h"
+
+namespace djinn::server {
+
+// What a session keeps from job to job.
+struct SessionState {
+  explicit SessionState(Backend& on)
+      : backend(on),
+        keys(on.device().is_cuda() ? c10::DispatchKey::CUDA : c10::DispatchKey::CPU),
+        generators(on) {}
+
+  Backend& backend;
+  c10::DispatchKeySet keys;  // of every tensor
+  Generators generators;
+  StorageTable table;
+  uint64_t runs = 0;
+  uint64_t highest_id = 0;  // Above it no id has been used.
+  uint64_t ops_executed = 0;
+  uint64_t ops_failed = 0;
+  uint64_t relayouts = 0;
+};
+
+class Run {
+ public:
+  Run(SessionState& session, Program& program, const Work& work, AnswerSink& sink);
+  // Inside Backend::enter.
+  void run();
+
+ private:
+  // -- the job's frame (run.cc)
+  void release_strays();
+  void bind();
+  void bind_fresh(uint32_t index, uint64_t id);
+  void order_deaths();
+  void entry(uint32_t index);
+  void die(uint32_t index);
+  void keep();
+
+  // -- operators (run_op.cc)
+  void op(uint32_t index);
+  SharedError inherited(const OpStep& step);
+  void call(const OpStep& step);
+  void fail(const OpStep& step, const graph::Entry& entry, const SharedError& error);
+  [[nodiscard]] std::string describe(const OpStep& step) const;
+
+  // -- arguments (run_args.cc)
+  // Fills the stack. Throws Problem.
+  void prepare(OpStep& step);
+  void box(const OpStep& step, const Variable& variable, c10::IValue& out);
+  // The argument's numbers are those of the last run.
+  [[nodiscard]] bool same(const graph::Arg& arg) const;
+  [[nodiscard]] c10::IValue list_of_numbers(Source source, const graph::Arg& arg) const;
+  at::Tensor item(const graph::Arg& arg);
+  c10::IValue tensors(const graph::Arg& arg);
+  c10::IValue optional_tensors(const graph::Arg& arg);
+
+  // -- results (run_results.cc)
+  void take_results(const OpStep& step, const graph::Entry& entry);
+  void take(const graph::ResultSlot& result, c10::IValue& value);
+  void take_tensor(const graph::Operand& predicted, at::Tensor made);
+  void answer_deferred(const OpStep& step, const graph::Entry& entry);
+  graph::ResultMeta defer(const graph::ResultSlot& result, c10::IValue& value);
+  graph::TensorMeta take_deferred(uint32_t slot, at::Tensor made);
+  void fail_result(const graph::ResultSlot& result, const SharedError& error);
+
+  // -- bytes (run_bytes.cc)
+  void upload(const graph::Entry& entry);
+  void upload_into(const graph::Operand& to, Bytes bytes, const StagedUpload* staged);
+  void fetch(const graph::Entry& entry);
+  Answer answer_of(Cell& cell, const at::Tensor& tensor);
+  void resize(const graph::Entry& entry);
+  Cell& cell(uint32_t slot) { return *program_.slots[slot].cell; }
+  // Bytes behind the cell, zeros if nothing was written yet.
+  void materialise(Cell& cell, Fill fill = Fill::kZero);
+  void make_writable(Cell& cell);
+  // The tensor with this geometry over the cell's bytes. Throws Problem if it does not fit.
+  const at::Tensor& view(const graph::Operand& operand);
+  const Geometry& geometry(const graph::Operand& operand);
+  // The geometry has every byte of the cell, each once.
+  [[nodiscard]] static bool covers(const Cell& cell, const Geometry& geometry);
+
+  // Runs `body`; what it throws comes back, null if nothing.
+  SharedError caught(const std::string& who, const std::function<void()>& body);
+
+  SessionState& session_;
+  Program& program_;
+  const graph::Plan& plan_;
+  const Work& work_;
+  AnswerSink& sink_;
+  std::span<const int64_t> numbers_;
+  Stack stack_;
+  Stack kept_;
+  Geometry geometry_;
+  size_t inline_at_ = 0;
+};
+
+// The error that an exception of LibTorch or of ours means, with `who` in front.
+SharedError translate(const std::exception& exception, const std::string& who);
+
+}  // namespace djinn::server

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+// The bytes of a run: uploads, fetches, resizing, and who may write what.
+#include <cstring>
+
+#include <ATen/ATen.h>
+
+#include "operators/dtypes.h"
+#include "server/torch/problem.h"
+#include "server/torch/run.h"
+
+namespace djinn::server {
+namespace {
+
+constexpr size_t kCopiedAnswerMax = 4 << 10;  // Copying so little is cheaper than guarding it.
+
+uint64_t padded(uint64_t bytes) { return (bytes + 7) & ~uint64_t{7}; }
+
+Answer copy_of(Bytes bytes) {
+  auto owner = std::make_shared<const std::vector<std::byte>>(bytes.begin(), bytes.end());
+  const Bytes view = *owner;
+  return {.owner = std::move(owner), .bytes = view};
+}
+
+}  // namespace
+
+const Geometry& Run::geometry(const graph::Operand& operand) {
+  const char* problem = resolve(operand, numbers_, geometry_);
+  if (problem != nullptr) throw Problem(ErrorCode::kInvalid, problem);
+  return geometry_;
+}
+
+bool Run::covers(const Cell& cell, const Geometry& geometry) {
+  return geometry.contiguous && geometry.offset == 0 && geometry.extent_bytes == cell.bytes;
+}
+
+void Run::materialise(Cell& cell, Fill fill) {
+  cell.storage = session_.backend.allocate(cell.bytes, fill);
+}
+
+void Run::make_writable(Cell& cell) {
+  if (!cell.shared && cell.reader.expired()) return;
+  c10::Storage copy = session_.backend.allocate(cell.bytes, Fill::kNone);
+  session_.backend.copy(copy, cell.storage, cell.bytes);
+  cell.replace(std::move(copy));
+}
+
+const at::Tensor& Run::view(const graph::Operand& operand) {
+  Cell& cell = this->cell(operand.slot);
+  const Geometry& geometry = this->geometry(operand);
+  const c10::ScalarType type = operators::to_torch(operand.dtype);
+  if (cell.view.defined() && cell.view.scalar_type() == type &&
+      cell.view.storage_offset() == geometry.offset && cell.view.sizes() == geometry.sizes &&
+      cell.view.strides() == geometry.strides) {
+    return cell.view;
+  }
+  if (!cell.storage) materialise(cell);
+  if (geometry.extent_bytes > cell.bytes) {
+    throw Problem(ErrorCode::kInvalid, "an operand reaches to byte " +
+                                           std::to_string(geometry.extent_bytes) +
+                                           " of a storage of " + std::to_string(cell.bytes));
+  }
+  cell.view = at::detail::make_tensor<c10::TensorImpl>(
+      c10::Storage(cell.storage), session_.keys, c10::scalarTypeToTypeMeta(type));
+  cell.view.unsafeGetTensorImpl()->set_sizes_and_strides(geometry.sizes, geometry.strides,
+                                                         geometry.offset);
+  return cell.view;
+}
+
+void Run::upload(const graph::Entry& entry) {
+  const graph::Operand& to = plan_.operands[entry.operand];
+  const SharedError error = caught("upload", [&] {
+    const auto length = static_cast<uint64_t>(numbers_[entry.number]);
+    if (numbers_[entry.number] < 0 || length > kStorageBytesMax) {
+      throw Problem(ErrorCode::kInvalid, "its length is out of bounds");
+    }
+    if (entry.form != graph::UploadForm::kInline) {
+      const StagedUpload* staged =
+          entry.upload < work_.uploads.size() ? &work_.uploads[entry.upload] : nullptr;
+      if (staged == nullptr) throw Problem(ErrorCode::kNotFound, "its bytes have not arrived");
+      if (staged->buffer == nullptr) throw Problem(ErrorCode::kOutOfMemory, staged->failure);
+      const Bytes bytes = staged->buffer->bytes();
+      if (bytes.size() != length) {
+        throw Problem(ErrorCode::kInvalid, std::to_string(bytes.size()) + " bytes arrived, " +
+                                               std::to_string(length) + " were announced");
+      }
+      upload_into(to, bytes, staged);
+      return;
+    }
+    const Bytes all = std::as_bytes(std::span(work_.inline_uploads));
+    const size_t at = inline_at_;
+    inline_at_ = std::min(all.size(), inline_at_ + static_cast<size_t>(padded(length)));
+    if (length > all.size() - at) throw Problem(ErrorCode::kInvalid, "its bytes are cut short");
+    upload_into(to, all.subspan(at, static_cast<size_t>(length)), nullptr);
+  });
+  if (error != nullptr) cell(to.slot).fail(error);
+}
+
+void Run::upload_into(const graph::Operand& to, Bytes bytes, const StagedUpload* staged) {
+  Slot& slot = program_.slots[to.slot];
+  if (slot.state == Slot::State::kLost) return;
+  Cell& cell = *slot.cell;
+  const Geometry& geometry = this->geometry(to);
+  if (static_cast<uint64_t>(geometry.elements) * graph::dtype_bytes(to.dtype) != bytes.size()) {
+    throw Problem(ErrorCode::kInvalid, "its length is not that of its destination");
+  }
+  if (covers(cell, geometry)) {  // An earlier error is gone with the bytes it concerned.
+    c10::Storage storage;
+    if (staged != nullptr) storage = session_.backend.adopt(staged->buffer);
+    const bool adopted = static_cast<bool>(storage);
+    if (!adopted) {
+      storage = session_.backend.allocate(bytes.size(), Fill::kNone);
+      session_.backend.write(storage, bytes);
+    }
+    cell.replace(std::move(storage));
+    cell.error = nullptr;
+    cell.shared = adopted && staged->shared;
+    return;
+  }
+  if (cell.error != nullptr) return;
+  if (!cell.storage) materialise(cell);
+  make_writable(cell);
+  const std::vector<int64_t> sizes = geometry.sizes.vec();
+  c10::Storage storage = session_.backend.allocate(bytes.size(), Fill::kNone);
+  session_.backend.write(storage, bytes);
+  const at::Tensor& target = view(to);
+  at::Tensor source = at::empty({0}, target.options());
+  source.set_(storage, 0, sizes);
+  target.copy_(source);
+}
+
+void Run::fetch(const graph::Entry& entry) {
+  const graph::Operand& from = plan_.operands[entry.operand];
+  Cell& cell = this->cell(from.slot);
+  SharedError error = cell.error;
+  if (error == nullptr) {
+    std::optional<Answer> answer;
+    error = caught("fetch", [&] { answer = answer_of(cell, view(from)); });
+    if (error == nullptr) {
+      sink_.answer(work_, entry.answer, std::move(*answer));
+      return;
+    }
+  }
+  sink_.answer(work_, entry.answer, Error(*error));
+}
+
+Answer Run::answer_of(Cell& cell, const at::Tensor& tensor) {
+  const at::Tensor host = session_.backend.to_host(tensor);
+  const Bytes bytes(static_cast<const std::byte*>(host.const_data_ptr()), host.nbytes());
+  if (bytes.size() <= kCopiedAnswerMax) return copy_of(bytes);
+  auto owner = std::make_shared<const c10::Storage>(host.storage());
+  if (host.is_alias_of(tensor)) cell.reader = owner;
+  return {.owner = std::move(owner), .bytes = bytes};
+}
+
+void Run::resize(const graph::Entry& entry) {
+  Slot& slot = program_.slots[entry.operand];
+  if (slot.state == Slot::State::kLost || slot.cell->error != nullptr) return;
+  Cell& cell = *slot.cell;
+  const SharedError error = caught("resize", [&] {
+    const auto bytes = static_cast<uint64_t>(numbers_[entry.number]);
+    if (numbers_[entry.number] < 0 || bytes > kStorageBytesMax) {
+      throw Problem(ErrorCode::kInvalid, "a storage's length is out of bounds");
+    }
+    if (!cell.storage) {  // zeros that nobody has asked for yet
+      cell.bytes = bytes;
+      return;
+    }
+    c10::Storage resized =
+        session_.backend.allocate(bytes, bytes > cell.bytes ? Fill::kZero : Fill::kNone);
+    session_.backend.copy(resized, cell.storage, std::min(bytes, cell.bytes));
+    cell.replace(std::move(resized));
+  });
+  if (error != nullptr) cell.fail(error);
+}
+
+}  // namespace djinn::server

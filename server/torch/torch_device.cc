@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/torch/torch_device.h"
+
+#include <mutex>
+
+#include <torch/version.h>
+
+#include "operators/allow_list.h"
+#include "operators/census.h"
+#include "server/torch/program.h"
+#include "server/torch/replay.h"
+
+namespace djinn::server {
+namespace {
+
+class TorchDevice final : public Device {
+ public:
+  TorchDevice(std::string name, std::unique_ptr<Backend> backend)
+      : name_(std::move(name)),
+        backend_(std::move(backend)),
+        table_([this](std::string_view op) { return backend_->kernel_of(op); }),
+        schema_hash_(operators::schema_hash(operators::allowed_operators())) {}
+
+  std::string name() const override { return name_; }
+  std::string libtorch_version() const override { return TORCH_VERSION; }
+  std::vector<uint8_t> schema_hash() const override { return schema_hash_; }
+  bool supports(std::string_view op, uint64_t schema_hash) const override {
+    const auto info = table_.find(std::string(op));
+    return info.has_value() && (*info)->schema_hash == schema_hash;
+  }
+  Result<std::shared_ptr<Buffer>> stage(uint64_t bytes) override { return backend_->stage(bytes); }
+  Result<> admit(const graph::Plan& plan) override {
+    DJINN_TRY([[maybe_unused]] const auto built, build_program(plan, table_, backend_->device()));
+    return Unit{};
+  }
+  std::unique_ptr<Replay> open(SessionId) override {
+    return std::make_unique<TorchReplay>(*backend_, table_);
+  }
+  DeviceMemory memory() const override { return backend_->memory(); }
+
+ private:
+  std::string name_;
+  std::unique_ptr<Backend> backend_;
+  mutable OperatorTable table_;
+  std::vector<uint8_t> schema_hash_;
+};
+
+}  // namespace
+
+std::unique_ptr<Device> make_torch_device(std::string name, std::unique_ptr<Backend> backend) {
+  return std::make_unique<TorchDevice>(std::move(name), std::move(backend));
+}
+
+}  // namespace djinn::server
