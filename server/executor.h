@@ -33,8 +33,9 @@ class Buffer {
 
 // Bytes for an upload entry of form kStream or kArtifact.
 struct StagedUpload {
-  std::shared_ptr<Buffer> buffer;
+  std::shared_ptr<Buffer> buffer;  // Null: there was no memory for it, as `failure` says.
   bool shared = false;  // Others may read these bytes: whoever writes copies first.
+  std::string failure;  // Becomes the kOutOfMemory of the storage that would have held the bytes.
 };
 
 // A job as the executor gets it: all of it has been checked but the numbers' geometry.

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+// Runner: one device's jobs, one after another, and the thread they run on.
+//
+// Why a tiny job may also run on the caller's thread (`try_run`): a hand-over between threads costs
+// more than a ping-pong between processes, so a step of a few microseconds is received, run and
+// answered without one. Why reports and not callbacks: sessions belong to the I/O thread, which
+// takes what happened in one go and in order.
+// Ownership: borrows the device; owns the Replays, which die on the runner's thread.
+// Threading: everything but the device's work is called by the I/O thread.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "scheduler/run_queue.h"
+#include "serialization/base/mutex.h"
+#include "server/executor.h"
+
+namespace djinn::server {
+
+// How long a plan's jobs take in one session. Written by the thread that ran one.
+struct RunTime {
+  std::atomic<uint64_t> last_ns = UINT64_MAX;  // UINT64_MAX: never ran
+  std::atomic<uint64_t> last_elements = 0;     // what its operands spanned then (tiny.h)
+};
+
+struct Task {
+  Work work;
+  std::shared_ptr<RunTime> run_time;
+  uint64_t elements = 0;
+  uint64_t staged_bytes = 0;  // Upload bytes that are free again when the job has ended.
+  uint64_t inline_bytes = 0;  // of work.inline_uploads
+};
+
+// Something the session should hear: an answer, the end of a job, or both.
+struct Report {
+  SessionId session;
+  JobId job;
+  uint32_t answer = graph::kNone;  // kNone: the job ended, and its last answer did not say so.
+  bool finished = false;           // The job has ended.
+  uint64_t staged_bytes = 0;       // Of the Task; only if finished.
+  uint64_t inline_bytes = 0;       // Likewise.
+  Result<Answer> bytes;
+};
+
+class Runner {
+ public:
+  // `wake` is called on the runner's thread when reports are there to be taken.
+  Runner(Device& device, std::function<void()> wake);
+  // Drops what is queued, waits for what runs, frees all Replays.
+  ~Runner();
+
+  void open(SessionId session);
+  // Queues a job behind the session's earlier ones.
+  void submit(SessionId session, Task task);
+  // Runs the job here and now if the device is idle and nobody waits for it; else nothing happens.
+  // What there is to report is appended to `reports`.
+  bool try_run(SessionId session, Task& task, std::vector<Report>& reports);
+  // A paused session's jobs wait.
+  void pause(SessionId session, bool paused);
+  // Drops what can be built again, when it is the session's turn.
+  void shrink(SessionId session);
+  // Drops the session's queued jobs; its Replay dies as soon as nothing of it runs.
+  void close(SessionId session);
+
+  // What happened since the last call, in order, swapped into `reports` (which must be empty).
+  void take_reports(std::vector<Report>& reports);
+  // Only while the session is open.
+  [[nodiscard]] ReplayStats stats(SessionId session);
+
+ private:
+  struct Lane {
+    SessionId session;
+    std::unique_ptr<Replay> replay;  // Used by whoever set busy_.
+    std::deque<Task> tasks;
+    bool shrink = false;
+  };
+  class Reporter;
+  using LaneMap = std::unordered_map<SessionId, std::shared_ptr<Lane>>;
+
+  void thread_main();
+  bool step();  // Does one thing that is due; false: nothing is.
+  void run_one(std::shared_ptr<Lane> lane, Task task);
+  static void run(Lane& lane, const Task& task, Reporter& reporter);
+  void publish(Report report);
+  [[nodiscard]] bool has_work() REQUIRES(mutex_) {
+    return !busy_ && (queue_.ready() || !closed_.empty() || !shrinking_.empty());
+  }
+
+  Device& device_;
+  const std::function<void()> wake_;
+
+  Mutex mutex_;
+  std::condition_variable_any wanted_;
+  bool stopping_ GUARDED_BY(mutex_) = false;
+  bool busy_ GUARDED_BY(mutex_) = false;  // Someone runs a job.
+  LaneMap lanes_ GUARDED_BY(mutex_);
+  sched::RunQueue queue_ GUARDED_BY(mutex_);
+  std::vector<std::shared_ptr<Lane>> closed_ GUARDED_BY(mutex_);     // To be destroyed.
+  std::vector<std::shared_ptr<Lane>> shrinking_ GUARDED_BY(mutex_);
+
+  Mutex reports_mutex_;
+  std::vector<Report> reports_ GUARDED_BY(reports_mutex_);
+
+  std::thread thread_;  // Last: it uses all of the above.
+};
+
+}  // namespace djinn::server

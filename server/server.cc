@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/server.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "server/clock.h"
+
+namespace djinn::server {
+namespace {
+
+constexpr uint64_t kTickNs = 100'000'000;  // While someone is restless.
+constexpr size_t kTurnedAwayMax = 64;      // Connections that are told that there are too many.
+constexpr std::chrono::nanoseconds kForever{-1};
+
+}  // namespace
+
+Server::Server(transport::Loop& loop, Device& device, ServerOptions options)
+    : loop_(loop),
+      options_(std::move(options)),
+      plans_(device),
+      artifacts_(random_artifact_key(), options_.artifact_cache_bytes),
+      runner_(device, [&loop] { loop.wake(); }),
+      house_{.device = device,
+             .runner = runner_,
+             .artifacts = artifacts_,
+             .plans = plans_,
+             .access = options_.access,
+             .loop = loop,
+             .refuse_upload = [this](SessionId session, UploadId upload) {
+               post([this, session, upload] {
+                 const auto at = sessions_.find(session);
+                 if (at != sessions_.end()) at->second->upload_refused(upload);
+               });
+             }} {}
+
+Server::~Server() {
+  listeners_.clear();
+  sessions_.clear();
+}
+
+Result<transport::Address> Server::listen(const transport::Address& address) {
+  DJINN_TRY(auto listener,
+            loop_.listen(address, [this, local = address.is_local()](auto connection) {
+              accept(std::move(connection), local);
+            }));
+  const transport::Address bound = listener->address();
+  listeners_.push_back(std::move(listener));
+  return bound;
+}
+
+void Server::accept(std::unique_ptr<transport::Connection> connection, bool local) {
+  if (sessions_.size() >= options_.sessions_max + kTurnedAwayMax) return;
+  if (!local) {
+    const auto peer = transport::parse_address(connection->peer());
+    local = peer && peer->is_local();
+  }
+  const bool full = sessions_.size() >= options_.sessions_max;
+  const SessionId id{next_session_++};
+  auto session = std::make_unique<Session>(id, Session::Options{.local = local, .full = full},
+                                           std::move(connection), house_);
+  loop_.start(session->connection(), *session);
+  sessions_.emplace(id, std::move(session));
+}
+
+Result<> Server::run() {
+  while (true) {
+    DJINN_TRY([[maybe_unused]] const Unit done, turn());
+    const int stops = stops_.load();
+    if (stops > 1) return Unit{};
+    if (stops > 0 && !draining_) begin_drain();
+    if (draining_ && (sessions_.empty() || now_ns() >= drain_until_ns_)) return Unit{};
+  }
+}
+
+void Server::stop() {
+  stops_.fetch_add(1);
+  loop_.wake();
+}
+
+void Server::begin_drain() {
+  spdlog::info("stopping: {} sessions", sessions_.size());
+  draining_ = true;
+  drain_until_ns_ = now_ns() + kDrainNs;
+  listeners_.clear();
+  for (const auto& [id, session] : sessions_) session->drain();
+}
+
+Result<> Server::turn() {
+  const auto calls = loop_.run_once(patience());
+  if (!calls && calls.error().code != ErrorCode::kCancelled) return calls.error();
+  take_reports();
+  run_posted();
+  const uint64_t now = now_ns();
+  if (calls && *calls > 0) next_tick_ns_ = std::min(next_tick_ns_, now + kTickNs);
+  if (now >= next_tick_ns_) tick(now);
+  return Unit{};
+}
+
+std::chrono::nanoseconds Server::patience() const {
+  if (next_tick_ns_ == UINT64_MAX) return kForever;
+  const uint64_t now = now_ns();
+  return std::chrono::nanoseconds(next_tick_ns_ > now ? next_tick_ns_ - now : 0);
+}
+
+void Server::take_reports() {
+  runner_.take_reports(reports_);
+  for (Report& report : reports_) {
+    const auto at = sessions_.find(report.session);
+    if (at != sessions_.end()) at->second->report(std::move(report));
+  }
+  reports_.clear();
+}
+
+void Server::run_posted() {
+  std::vector<std::function<void()>> posted;
+  {
+    MutexLock lock(posted_mutex_);
+    posted.swap(posted_);
+  }
+  for (const auto& task : posted) task();
+}
+
+void Server::post(std::function<void()> task) {
+  {
+    MutexLock lock(posted_mutex_);
+    posted_.push_back(std::move(task));
+  }
+  loop_.wake();
+}
+
+void Server::tick(uint64_t now) {
+  std::erase_if(sessions_, [](const auto& entry) { return entry.second->closed(); });
+  bool restless = draining_;
+  for (const auto& [id, session] : sessions_) {
+    session->tick(now);
+    restless = restless || session->restless();
+  }
+  next_tick_ns_ = restless ? now + kTickNs : UINT64_MAX;  // Whatever arrives sets it again.
+}
+
+size_t Server::session_bytes() const {
+  size_t total = 0;
+  for (const auto& [id, session] : sessions_) total += session->bytes();
+  return total;
+}
+
+}  // namespace djinn::server

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+// Server: accepts connections, keeps their sessions, and turns the loop they live on.
+//
+// One thread (whoever calls `run`) does all I/O and decoding; jobs run on the Runner's thread, tiny
+// ones here. Ownership: borrows the loop and the device; owns everything else.
+// Threading: `run` and what it calls belong to one thread; `stop` may be called from anywhere.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "serialization/base/limits.h"
+#include "serialization/base/mutex.h"
+#include "serialization/transport/connection.h"
+#include "server/memory/artifact_store.h"
+#include "server/runner.h"
+#include "server/session.h"
+#include "server/session/plan_cache.h"
+#include "server/settings/access.h"
+
+namespace djinn::server {
+
+struct ServerOptions {
+  Access access;
+  uint64_t artifact_cache_bytes = uint64_t{4} << 30;  // Kept though nobody uses them.
+  size_t sessions_max = kSessionsMax;
+};
+
+class Server {
+ public:
+  Server(transport::Loop& loop, Device& device, ServerOptions options);
+  ~Server();
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+
+  // The address that was bound, with its port.
+  Result<transport::Address> listen(const transport::Address& address);
+
+  // Serves until it is told to stop and has said goodbye to everyone.
+  Result<> run();
+
+  // Stops accepting, finishes queued jobs (at most kDrainNs), says goodbye; the second call ends
+  // `run` at once. Any thread; async-signal-safe.
+  void stop();
+
+  // -- for tests and, later, metrics; the thread of `run`, or when it does not run
+  [[nodiscard]] size_t sessions() const { return sessions_.size(); }
+  [[nodiscard]] ArtifactStore& artifacts() { return artifacts_; }
+  // Runs the function on the thread of `run`. Any thread.
+  void post(std::function<void()> task);
+  [[nodiscard]] size_t session_bytes() const;
+
+ private:
+  void accept(std::unique_ptr<transport::Connection> connection, bool local);
+  Result<> turn();
+  void take_reports();
+  void run_posted();
+  void tick(uint64_t now);
+  void begin_drain();
+  [[nodiscard]] std::chrono::nanoseconds patience() const;
+
+  transport::Loop& loop_;
+  const ServerOptions options_;
+  std::atomic<int> stops_ = 0;
+  bool draining_ = false;
+  uint64_t drain_until_ns_ = 0;
+  uint64_t next_tick_ns_ = 0;
+  uint64_t next_session_ = 1;
+
+  Mutex posted_mutex_;
+  std::vector<std::function<void()>> posted_ GUARDED_BY(posted_mutex_);
+
+  PlanCache plans_;
+  ArtifactStore artifacts_;
+  Runner runner_;
+  House house_;
+  std::vector<Report> reports_;
+  std::vector<std::unique_ptr<transport::Loop::Listener>> listeners_;
+  std::unordered_map<SessionId, std::unique_ptr<Session>> sessions_;  // First to die.
+};
+
+}  // namespace djinn::server

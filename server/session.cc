@@ -1,0 +1,496 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/session.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <utility>
+
+#include "serialization/base/limits.h"
+#include "server/clock.h"
+#include "server/session/tiny.h"
+
+namespace djinn::server {
+namespace {
+
+using transport::FrameKind;
+
+constexpr uint64_t kGoodbyeLingerNs = 1'000'000'000;  // For the peer to read it and close.
+constexpr uint64_t kSlowHereNs = 1'000'000;           // A job that ran here and should not have.
+constexpr uint64_t kJobsAwayAfterSlow = 1000;
+constexpr size_t kCopiedBytesMax = 256;  // Connection::send copies messages up to this.
+constexpr size_t kTokenBytesMax = 4096;
+constexpr size_t kAppBytesMax = 256;
+constexpr size_t kVersionBytesMax = 64;
+
+Error invalid(std::string text) { return {ErrorCode::kInvalid, std::move(text)}; }
+Error exhausted(std::string text) { return {ErrorCode::kExhausted, std::move(text)}; }
+
+uint32_t wire(JobId job) { return static_cast<uint32_t>(job.value); }
+
+// A client's text in our log: one line, no control characters.
+std::string printable(std::string_view text) {
+  std::string out(text.substr(0, kAppBytesMax));
+  std::replace_if(
+      out.begin(), out.end(), [](unsigned char c) { return c < 0x20 || c >= 0x7f; }, '?');
+  return out;
+}
+
+// Bytes of a job's inline uploads as its numbers say, each padded to a multiple of 8.
+Result<uint64_t> inline_bytes(const graph::Plan& plan, std::span<const int64_t> numbers) {
+  uint64_t total = 0;
+  for (const graph::Entry& entry : plan.entries) {
+    if (entry.kind != graph::EntryKind::kUpload || entry.form != graph::UploadForm::kInline) {
+      continue;
+    }
+    const int64_t length = numbers[entry.number];
+    if (length < 0 || length > static_cast<int64_t>(kInlineUploadBytesMax)) {
+      return invalid("job: an inline upload of " + std::to_string(length) + " bytes");
+    }
+    total += (static_cast<uint64_t>(length) + 7) / 8 * 8;
+  }
+  return total;
+}
+
+}  // namespace
+
+Session::Session(SessionId id, Options options, std::unique_ptr<transport::Connection> connection,
+                 House& house)
+    : id_(id),
+      options_(options),
+      house_(house),
+      plans_(house.plans),
+      uploads_(house.device, house.artifacts,
+               [refuse = house.refuse_upload, id](UploadId upload) { refuse(id, upload); }),
+      state_since_ns_(now_ns()),
+      last_frame_ns_(state_since_ns_),
+      last_sent_ns_(state_since_ns_),
+      connection_(std::move(connection)) {}
+
+Session::~Session() {
+  release_jobs();
+  state_ = State::kClosed;
+  connection_.reset();
+}
+
+// -- frames
+
+Session::Place Session::on_message(const transport::FrameHeader& header, transport::Bytes message) {
+  if (state_ == State::kEnding || state_ == State::kClosed) return std::span<std::byte>();
+  last_frame_ns_ = now_ns();
+  Place place = receive(header, message);
+  if (place) return place;
+  say_goodbye(place.error());
+  return std::span<std::byte>();
+}
+
+Session::Place Session::receive(const transport::FrameHeader& header, transport::Bytes message) {
+  if ((state_ == State::kGreeting) != (header.kind == FrameKind::kHello) &&
+      header.kind != FrameKind::kGoodbye) {
+    return invalid(state_ == State::kGreeting ? "the first frame is no hello" : "a second hello");
+  }
+  if (header.kind == FrameKind::kStep || header.kind == FrameKind::kJob ||
+      header.kind == FrameKind::kUpload) {
+    return receive_payload_frame(header, message);
+  }
+  if (header.payload_bytes != 0) {
+    return invalid("a payload behind a frame of kind " +
+                   std::to_string(static_cast<unsigned>(header.kind)));
+  }
+  DJINN_TRY([[maybe_unused]] const Unit done, receive_plain_frame(header.kind, message));
+  return std::span<std::byte>();
+}
+
+Session::Place Session::receive_payload_frame(const transport::FrameHeader& header,
+                                              transport::Bytes message) {
+  if (header.kind == FrameKind::kStep) {
+    DJINN_TRY(const auto step, codec::decode<codec::Step>(message));
+    return job(step, header.payload_bytes);
+  }
+  if (header.kind == FrameKind::kJob) {
+    DJINN_TRY(const auto decoded, codec::decode<codec::Job>(message));
+    return job(decoded, header.payload_bytes);
+  }
+  DJINN_TRY(const auto upload, codec::decode<codec::Upload>(message));
+  return uploads_.begin(upload, header.payload_bytes);
+}
+
+Result<> Session::receive_plain_frame(FrameKind kind, transport::Bytes message) {
+  switch (kind) {
+    case FrameKind::kHello: {
+      DJINN_TRY(const auto decoded, codec::decode<codec::Hello>(message));
+      return hello(decoded);
+    }
+    case FrameKind::kOperators: {
+      DJINN_TRY(const auto decoded, codec::decode<codec::Operators>(message));
+      return operators(decoded);
+    }
+    case FrameKind::kOffer: {
+      DJINN_TRY(const auto decoded, codec::decode<codec::Offer>(message));
+      return offer(decoded);
+    }
+    case FrameKind::kStats: {
+      DJINN_TRY(const auto decoded, codec::decode<codec::StatsRequest>(message));
+      return stats_request(decoded);
+    }
+    case FrameKind::kHeartbeat:
+      return Unit{};
+    case FrameKind::kGoodbye: {
+      DJINN_TRY(const auto decoded, codec::decode<codec::Goodbye>(message));
+      spdlog::info("session={} tenant={} says goodbye: {} {}", id_.value, tenant_, decoded.code,
+                   printable(decoded.message));
+      release_jobs();
+      state_ = State::kEnding;
+      connection_->close(std::chrono::milliseconds(0));
+      return Unit{};
+    }
+    default:
+      return invalid("a frame of kind " + std::to_string(static_cast<unsigned>(kind)) +
+                     " is not for servers");
+  }
+}
+
+void Session::on_payload() {
+  if (state_ != State::kOpen) return;
+  if (arriving_ != nullptr) {
+    submit(std::move(*std::exchange(arriving_, nullptr)));
+  } else {
+    uploads_.finish();
+  }
+}
+
+void Session::on_closed(const Error& reason) {
+  if (state_ != State::kEnding) {
+    spdlog::info("session={} tenant={} closed: {}", id_.value, tenant_, reason.message);
+  }
+  release_jobs();
+  state_ = State::kClosed;
+}
+
+// -- the greeting
+
+Result<> Session::hello(const codec::Hello& hello) {
+  if (options_.full) {
+    return exhausted("hello: the server has as many sessions as it may; try again in a minute");
+  }
+  if (hello.token.size() > kTokenBytesMax || hello.app.size() > kAppBytesMax ||
+      hello.libtorch.size() > kVersionBytesMax ||
+      hello.schema_hash.size() != codec::kSchemaHashBytes) {
+    return invalid("hello: a field is too long, or the schema hash has not 16 bytes");
+  }
+  if (hello.version_min > codec::kProtocolVersion || hello.version_max < codec::kProtocolVersion) {
+    return Error{ErrorCode::kUnsupported,
+                 "hello: the client speaks versions " + std::to_string(hello.version_min) + " to " +
+                     std::to_string(hello.version_max) + " of the protocol, and the server " +
+                     std::to_string(codec::kProtocolVersion)};
+  }
+  DJINN_TRY(tenant_, house_.access.tenant(hello.token, options_.local));
+  house_.runner.open(id_);
+  state_ = State::kOpen;
+  spdlog::info("session={} tenant={} from {}: {} with LibTorch {}", id_.value, tenant_,
+               connection_->peer(), printable(hello.app), printable(hello.libtorch));
+
+  const std::string libtorch = house_.device.libtorch_version();
+  const std::string device = house_.device.name();
+  const auto schema_hash = house_.device.schema_hash();
+  send(FrameKind::kHello,
+       codec::HelloReply{.version = codec::kProtocolVersion,
+                         .session = id_.value,
+                         .libtorch = libtorch,
+                         .schemas_match = std::ranges::equal(schema_hash, hello.schema_hash),
+                         .device = device,
+                         .plan_slots_max = kPlanSlotsMax,
+                         .plan_bytes_max = kPlanCacheBytesMax,
+                         .jobs_in_flight_max = kJobsInFlightMax,
+                         .staged_bytes_max = kStagedUploadBytesMax,
+                         .artifact_bytes_min = kArtifactBytesMin,
+                         .artifact_key = house_.artifacts.key()});
+  return Unit{};
+}
+
+Result<> Session::operators(const codec::Operators& operators) {
+  if (operators.names.size() > kOperatorsMax) return invalid("operators: there are too many");
+  codec::OperatorsReply reply;
+  for (uint32_t i = 0; i < operators.names.size(); ++i) {
+    if (!house_.device.supports(operators.names[i], operators.hashes[i])) {
+      reply.unsupported.push_back(i);
+    }
+  }
+  spdlog::info("session={} tenant={}: {} of its {} operators are not supported", id_.value, tenant_,
+               reply.unsupported.size(), operators.names.size());
+  send(FrameKind::kOperators, reply);
+  return Unit{};
+}
+
+// -- work
+
+template <typename Message>
+Session::Place Session::job(const Message& message, uint64_t payload_bytes) {
+  if (message.epoch < epoch_) return std::span<std::byte>();  // Sent before the Resync was read.
+  if (message.epoch > epoch_) {
+    return invalid("job: epoch " + std::to_string(message.epoch) + " has not begun");
+  }
+  if (message.job != wire(progress_.next())) {
+    return invalid("job " + std::to_string(message.job) + " where " +
+                   std::to_string(wire(progress_.next())) + " was to come");
+  }
+  if (progress_.in_flight() >= kJobsInFlightMax) {
+    return exhausted("job " + std::to_string(message.job) + ": " +
+                     std::to_string(progress_.in_flight()) + " jobs are in flight");
+  }
+  DJINN_TRY(auto decoded, plans_.decode(message));
+  if (decoded) return prepare(std::move(*decoded), payload_bytes);
+  if (epoch_ == UINT16_MAX) return exhausted("job: too many numbers with a wrong checksum");
+  resync();
+  return std::span<std::byte>();
+}
+
+void Session::resync() {
+  spdlog::warn("session={} tenant={}: the numbers of job {} have a wrong checksum; epoch {} begins",
+               id_.value, tenant_, progress_.next().value, epoch_ + 1);
+  plans_.forget();
+  ++epoch_;
+  send(FrameKind::kResync, codec::Resync{.job = wire(progress_.next()), .epoch = epoch_});
+}
+
+Session::Place Session::prepare(PlanSlots::Decoded decoded, uint64_t payload_bytes) {
+  Task task;
+  task.run_time = std::move(decoded.run_time);
+  task.elements = spanned_elements(*decoded.plan, *decoded.numbers);
+  uint64_t expected = 0;
+  if (decoded.has_inline_uploads) {
+    DJINN_TRY(expected, inline_bytes(*decoded.plan, *decoded.numbers));
+  }
+  if (payload_bytes != expected) {
+    return invalid("job: a payload of " + std::to_string(payload_bytes) +
+                   " bytes for inline uploads of " + std::to_string(expected));
+  }
+  task.work = {.job = progress_.next(),
+               .plan = std::move(decoded.plan),
+               .numbers = std::move(decoded.numbers),
+               .inline_uploads = {},
+               .uploads = {}};
+  DJINN_TRY(task.staged_bytes, uploads_.take(task.work));
+  if (payload_bytes == 0) {
+    submit(std::move(task));
+    return std::span<std::byte>();
+  }
+  task.inline_bytes = payload_bytes;
+  task.work.inline_uploads.resize(payload_bytes / sizeof(uint64_t));
+  arriving_ = std::make_unique<Task>(std::move(task));
+  return std::as_writable_bytes(std::span(arriving_->work.inline_uploads));
+}
+
+bool Session::may_run_here(const Task& task) const {
+  return progress_.idle() && !running_paused_ && task.work.job.value >= not_here_before_job_ &&
+         is_tiny(*task.work.plan, task.elements,
+                 task.run_time->last_ns.load(std::memory_order_relaxed),
+                 task.run_time->last_elements.load(std::memory_order_relaxed));
+}
+
+void Session::submit(Task task) {
+  const bool here = may_run_here(task);
+  progress_.receive();
+  packed_ = false;
+  answers_due_ += task.work.plan->answers;
+  inline_bytes_queued_ += task.inline_bytes;
+  if (here && house_.runner.try_run(id_, task, reports_)) {
+    if (task.run_time->last_ns.load(std::memory_order_relaxed) > kSlowHereNs) {
+      not_here_before_job_ = task.work.job.value + kJobsAwayAfterSlow;
+    }
+    for (Report& each : reports_) report(std::move(each));
+    reports_.clear();
+    return;
+  }
+  house_.runner.submit(id_, std::move(task));
+  flow();
+}
+
+Result<> Session::offer(const codec::Offer& offer) {
+  codec::OfferReply reply;
+  DJINN_TRY(reply.have, uploads_.offer(offer));
+  send(FrameKind::kOffer, reply);
+  return Unit{};
+}
+
+Result<> Session::stats_request(const codec::StatsRequest& request) {
+  if (progress_.idle()) {
+    send_stats(request.tag);
+    return Unit{};
+  }
+  if (pending_stats_.size() >= kStatsRequestsMax) {
+    return exhausted("stats: " + std::to_string(kStatsRequestsMax) + " requests are unanswered");
+  }
+  pending_stats_.push_back({.tag = request.tag, .after = progress_.received()});
+  return Unit{};
+}
+
+void Session::upload_refused(UploadId upload) {
+  if (state_ != State::kOpen) return;
+  say_goodbye(invalid("upload " + std::to_string(upload.value) +
+                      ": the bytes are not what the artifact's name says"));
+}
+
+// -- answers
+
+void Session::report(Report report) {
+  if (state_ != State::kOpen) return;
+  if (report.answer != graph::kNone) {
+    --answers_due_;
+    send_answer(report);
+  }
+  if (report.finished) job_ended(report);
+  flow();
+}
+
+void Session::send_answer(Report& report) {
+  const auto answer = static_cast<uint16_t>(report.answer);
+  if (report.bytes) {
+    send(FrameKind::kFetched,
+         codec::encode(codec::Fetched{
+             .job = wire(report.job), .answer = answer, .finished = report.finished}),
+         std::move(*report.bytes));
+    return;
+  }
+  const Error& error = report.bytes.error();
+  send(FrameKind::kFailed,
+       codec::Failed{.job = wire(report.job),
+                     .answer = answer,
+                     .finished = report.finished,
+                     .code = static_cast<uint16_t>(error.code),
+                     .message = std::string_view(error.message).substr(0, kErrorTextBytesMax)});
+}
+
+void Session::job_ended(const Report& report) {
+  uploads_.release(report.staged_bytes);
+  inline_bytes_queued_ -= report.inline_bytes;
+  progress_.end(report.staged_bytes, report.answer != graph::kNone);
+  if (progress_.ack_due()) {
+    progress_.tell();
+    send(FrameKind::kAck, codec::Ack{.finished = wire(progress_.ended())});
+  }
+  while (!pending_stats_.empty() && pending_stats_.front().after <= progress_.ended()) {
+    send_stats(pending_stats_.front().tag);
+    pending_stats_.pop_front();
+  }
+  if (draining_ && progress_.idle()) {
+    say_goodbye({ErrorCode::kUnavailable, "the server is shutting down"});
+  }
+}
+
+void Session::send_stats(uint32_t tag) {
+  const ReplayStats stats = house_.runner.stats(id_);
+  send(FrameKind::kStats, codec::StatsReply{.tag = tag,
+                                            .ops_executed = stats.ops_executed,
+                                            .jobs_executed = progress_.ended().value,
+                                            .ops_failed = stats.ops_failed,
+                                            .storages = stats.storages,
+                                            .storage_bytes = stats.storage_bytes,
+                                            .shared_bytes = stats.shared_bytes,
+                                            .plans_built = plans_.plans_received(),
+                                            .upload_bytes = uploads_.bytes_received(),
+                                            .relayouts = stats.relayouts,
+                                            .enters = house_.loop.stats().enters,
+                                            .device_bytes = house_.device.memory().used_bytes});
+}
+
+template <typename Message>
+void Session::send(FrameKind kind, const Message& message) {
+  send(kind, codec::encode(message), Answer{});
+}
+
+void Session::send(FrameKind kind, codec::Message message, Answer payload) {
+  last_sent_ns_ = now_ns();
+  if (message.bytes().size() <= kCopiedBytesMax && payload.bytes.size() <= kCopiedBytesMax) {
+    connection_->send(kind, message.bytes(), payload.bytes, nullptr);
+    return;
+  }
+  struct Held {
+    codec::Message message;
+    Answer payload;
+  };
+  auto held = std::make_shared<Held>(std::move(message), std::move(payload));
+  connection_->send(kind, held->message.bytes(), held->payload.bytes, [this, held]() mutable {
+    held.reset();
+    flow();
+  });
+}
+
+// -- from time to time
+
+void Session::flow() {
+  if (state_ != State::kOpen) return;
+  const uint64_t unsent_max = running_paused_ ? kUnsentBytesMax / 2 : kUnsentBytesMax;
+  const bool slow = connection_->unsent_bytes() > unsent_max;
+  if (slow != running_paused_) {
+    running_paused_ = slow;
+    house_.runner.pause(id_, slow);
+    spdlog::debug("session={}: {}", id_.value,
+                  slow ? "reads slowly, its jobs wait" : "its jobs go on");
+  }
+  const bool pause = slow || draining_ || inline_bytes_queued_ > kInlineBytesQueuedMax;
+  if (pause != reading_paused_) {
+    reading_paused_ = pause;
+    connection_->pause_reading(pause);
+  }
+}
+
+bool Session::restless() const {
+  return state_ == State::kGreeting || state_ == State::kEnding || answers_due_ > 0 ||
+         !pending_stats_.empty() || running_paused_ || !packed_;
+}
+
+void Session::tick(uint64_t now) {
+  const uint64_t in_state_ns = now - state_since_ns_;
+  if (state_ == State::kGreeting && in_state_ns >= kHelloTimeoutNs) {
+    say_goodbye({ErrorCode::kDeadline, "no hello within ten seconds"});
+  }
+  if (state_ == State::kEnding && in_state_ns >= kGoodbyeLingerNs) {
+    connection_->close(std::chrono::milliseconds(0));
+  }
+  if (state_ != State::kOpen) return;
+  flow();
+  const bool someone_waits = answers_due_ > 0 || !pending_stats_.empty();
+  if (someone_waits && !running_paused_ && now >= last_sent_ns_ + kHeartbeatNs) {
+    send(FrameKind::kHeartbeat, codec::Heartbeat{});
+  }
+  if (!packed_ && progress_.idle() && now >= last_frame_ns_ + kIdleNs) {
+    packed_ = true;
+    plans_.compact();
+    house_.runner.shrink(id_);
+    reports_ = {};
+  }
+}
+
+void Session::drain() {
+  draining_ = true;
+  if (state_ == State::kGreeting || (state_ == State::kOpen && progress_.idle())) {
+    say_goodbye({ErrorCode::kUnavailable, "the server is shutting down"});
+  }
+  flow();
+}
+
+// The connection stays until the peer closes it or the linger is over: a socket that is closed
+// while bytes of the peer are unread would take the Goodbye with it.
+void Session::say_goodbye(const Error& error) {
+  spdlog::info("session={} tenant={} ended: {}", id_.value, tenant_, error.message);
+  send(FrameKind::kGoodbye,
+       codec::Goodbye{.code = static_cast<uint16_t>(error.code),
+                      .message = std::string_view(error.message).substr(0, kErrorTextBytesMax)});
+  release_jobs();
+  state_ = State::kEnding;
+  state_since_ns_ = now_ns();
+  if (reading_paused_) connection_->pause_reading(false);
+}
+
+void Session::release_jobs() {
+  if (state_ == State::kOpen) house_.runner.close(id_);
+}
+
+size_t Session::bytes() const {
+  return sizeof *this + plans_.bytes() + reports_.capacity() * sizeof(Report);
+}
+
+}  // namespace djinn::server

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+// Session: one connection's side of the protocol (serialization/schema/protocol.capnp).
+//
+// Decodes and checks what a client sends, hands its jobs to the Runner in order, and sends what they
+// answer. Whatever breaks a rule ends this session with a Goodbye that says what, and no other.
+// Ownership: owns its connection, its plan slots and its staged uploads; borrows the House. Its
+// Replay lives in the Runner until `on_closed`. Threading: the I/O thread.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "serialization/codec/messages.h"
+#include "serialization/transport/connection.h"
+#include "server/memory/artifact_store.h"
+#include "server/runner.h"
+#include "server/session/plan_slots.h"
+#include "server/session/progress.h"
+#include "server/session/uploads.h"
+#include "server/settings/access.h"
+
+namespace djinn::server {
+
+// What all sessions have in common.
+struct House {
+  Device& device;
+  Runner& runner;
+  ArtifactStore& artifacts;
+  PlanCache& plans;
+  const Access& access;
+  const transport::Loop& loop;
+  // Any thread: that session's upload was not what its artifact's name says.
+  std::function<void(SessionId, UploadId)> refuse_upload;
+};
+
+class Session final : public transport::FrameSink {
+ public:
+  struct Options {
+    bool local = false;  // The peer is on this machine.
+    bool full = false;   // There are too many sessions: this one is sent away politely.
+  };
+  Session(SessionId id, Options options, std::unique_ptr<transport::Connection> connection,
+          House& house);
+  ~Session() override;
+
+  Result<std::span<std::byte>> on_message(const transport::FrameHeader& header,
+                                          transport::Bytes message) override;
+  void on_payload() override;
+  void on_closed(const Error& reason) override;
+
+  // From the Runner.
+  void report(Report report);
+  // From time to time: heartbeats, the hello's timeout, packing of what is idle.
+  void tick(uint64_t now_ns);
+  // No further jobs; says goodbye when those that are here have ended.
+  void drain();
+  void upload_refused(UploadId upload);
+
+  [[nodiscard]] bool closed() const { return state_ == State::kClosed; }
+  // It needs a tick soon: someone waits for an answer, or for room to send.
+  [[nodiscard]] bool restless() const;
+  // Memory that this session alone costs, roughly: without its Replay and what is staged.
+  [[nodiscard]] size_t bytes() const;
+  [[nodiscard]] transport::Connection& connection() { return *connection_; }
+
+ private:
+  enum class State : uint8_t { kGreeting, kOpen, kEnding, kClosed };
+  using Place = Result<std::span<std::byte>>;
+  struct PendingStats {
+    uint32_t tag = 0;
+    JobId after;
+  };
+
+  // One per kind of frame; an Error ends the session.
+  Place receive(const transport::FrameHeader& header, transport::Bytes message);
+  Place receive_payload_frame(const transport::FrameHeader& header, transport::Bytes message);
+  Result<> receive_plain_frame(transport::FrameKind kind, transport::Bytes message);
+  Result<> hello(const codec::Hello& hello);
+  Result<> operators(const codec::Operators& operators);
+  Result<> offer(const codec::Offer& offer);
+  Result<> stats_request(const codec::StatsRequest& request);
+  template <typename Message>  // codec::Step or codec::Job
+  Place job(const Message& message, uint64_t payload_bytes);
+  Place prepare(PlanSlots::Decoded decoded, uint64_t payload_bytes);
+  void submit(Task task);
+  [[nodiscard]] bool may_run_here(const Task& task) const;
+
+  void send_answer(Report& report);
+  void job_ended(const Report& report);
+  void send_stats(uint32_t tag);
+  void flow();  // Pauses or resumes reading and running, by what is queued and unsent.
+  void say_goodbye(const Error& error);
+  void resync();
+  void release_jobs();
+
+  // Small messages are copied; large ones and payloads live until they are sent.
+  template <typename Message>
+  void send(transport::FrameKind kind, const Message& message);
+  void send(transport::FrameKind kind, codec::Message message, Answer payload);
+
+  const SessionId id_;
+  const Options options_;
+  House& house_;
+  State state_ = State::kGreeting;
+  std::string tenant_ = "unknown";
+
+  PlanSlots plans_;
+  Uploads uploads_;
+  Progress progress_;
+  uint16_t epoch_ = 0;
+  std::unique_ptr<Task> arriving_;    // A job whose payload is on its way.
+  uint64_t inline_bytes_queued_ = 0;  // Of jobs in flight.
+  std::deque<PendingStats> pending_stats_;
+  uint64_t answers_due_ = 0;
+  std::vector<Report> reports_;       // Of a job that ran here.
+  uint64_t not_here_before_job_ = 0;  // A job took long on this thread: its session pays for it.
+
+  bool draining_ = false;
+  bool reading_paused_ = false;
+  bool running_paused_ = false;
+  bool packed_ = true;
+  uint64_t state_since_ns_;
+  uint64_t last_frame_ns_;
+  uint64_t last_sent_ns_;
+
+  std::unique_ptr<transport::Connection> connection_;  // Last: it dies first, and calls back.
+};
+
+}  // namespace djinn::server

@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/support/fake_device.h"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <optional>
+#include <thread>
+#include <unordered_map>
+
+namespace djinn::testing {
+namespace {
+
+using graph::ArgKind;
+using graph::Entry;
+using graph::EntryKind;
+using graph::Operand;
+using server::Answer;
+using server::AnswerSink;
+using server::Work;
+
+constexpr std::array<std::string_view, 4> kOps{"aten::add.Tensor", "aten::add_.Tensor",
+                                               "test::sleep", "test::fail"};
+
+void must(bool good, const char* what) {
+  if (good) return;
+  std::fprintf(stderr, "fake device: %s\n", what);
+  std::abort();
+}
+
+class FakeBuffer final : public server::Buffer {
+ public:
+  FakeBuffer(FakeDevice& device, uint64_t bytes)
+      : device_(device), bytes_(bytes), data_(new std::byte[bytes]) {}
+  ~FakeBuffer() override { device_.free(bytes_); }
+  FakeBuffer(const FakeBuffer&) = delete;
+  FakeBuffer& operator=(const FakeBuffer&) = delete;
+  std::span<std::byte> bytes() override { return {data_.get(), bytes_}; }
+
+ private:
+  FakeDevice& device_;
+  size_t bytes_;
+  std::unique_ptr<std::byte[]> data_;
+};
+
+struct Storage {
+  std::shared_ptr<server::Buffer> buffer;
+  bool shared = false;
+  std::optional<Error> error;
+};
+
+class FakeReplay final : public server::Replay {
+ public:
+  explicit FakeReplay(FakeDevice& device) : device_(device) { ++device_.replays; }
+  ~FakeReplay() override {
+    must(!inside_, "a replay dies while its job runs");
+    --device_.replays;
+  }
+  FakeReplay(const FakeReplay&) = delete;
+  FakeReplay& operator=(const FakeReplay&) = delete;
+
+  void run(const Work& work, AnswerSink& sink) override {
+    must(device_.running.fetch_add(1) == 0, "two jobs run at a time");
+    inside_ = true;
+    work_ = &work;
+    sink_ = &sink;
+    inline_at_ = 0;
+    must(work.job.value == last_job_ + 1, "jobs out of order");
+    last_job_ = work.job.value;
+    const graph::Plan& plan = *work.plan;
+    for (uint32_t i = 0; i < plan.entries.size(); ++i) {
+      run(plan.entries[i]);
+      for (const graph::SlotInfo& slot : plan.slots) {
+        if (number(slot.death) == i + 1) storages_.erase(number(slot.id));
+      }
+    }
+    for (const uint32_t stray : plan.strays) storages_.erase(number(stray));
+    count();
+    inside_ = false;
+    device_.running.fetch_sub(1);
+  }
+
+  void shrink() override { ++device_.shrinks; }
+
+  [[nodiscard]] server::ReplayStats stats() const override {
+    return {.ops_executed = ops_executed_,
+            .ops_failed = ops_failed_,
+            .storages = alive_,
+            .storage_bytes = alive_bytes_,
+            .shared_bytes = shared_bytes_,
+            .relayouts = 0};
+  }
+
+ private:
+  [[nodiscard]] uint64_t number(uint32_t at) const {
+    return static_cast<uint64_t>((*work_->numbers)[at]);
+  }
+  [[nodiscard]] const graph::Plan& plan() const { return *work_->plan; }
+  Storage& storage(uint32_t slot) { return storages_[number(plan().slots[slot].id)]; }
+
+  void run(const Entry& entry) {
+    switch (entry.kind) {
+      case EntryKind::kOp:
+        run_op(entry);
+        break;
+      case EntryKind::kUpload:
+        upload(entry);
+        break;
+      case EntryKind::kFetch:
+        sink_->answer(*work_, entry.answer, fetch(plan().operands[entry.operand]));
+        break;
+      default:
+        break;
+    }
+  }
+
+  // The operand's floats; an Error if there are none.
+  Result<std::span<float>> floats(const Operand& operand, bool write) {
+    Storage& at = storage(operand.slot);
+    if (at.error) return *at.error;
+    if (at.buffer == nullptr) return Error{ErrorCode::kNotFound, "there is no such storage"};
+    if (write && at.shared) {
+      auto copy = device_.stage(at.buffer->bytes().size());
+      if (!copy) return copy.error();
+      std::ranges::copy(at.buffer->bytes(), (*copy)->bytes().begin());
+      at = {.buffer = *copy, .shared = false, .error = {}};
+    }
+    uint64_t count = 1;
+    for (uint8_t i = 0; i < operand.rank; ++i) {
+      if (__builtin_mul_overflow(count, number(operand.sizes + i), &count)) count = UINT64_MAX / 8;
+    }
+    uint64_t end = 0;
+    const uint64_t offset = operand.offset == graph::kNone ? 0 : number(operand.offset);
+    if (count > (UINT64_MAX >> 4) || __builtin_add_overflow(count, offset, &end) ||
+        end > at.buffer->bytes().size() / sizeof(float)) {
+      return Error{ErrorCode::kInvalid, "geometry outside of its storage"};
+    }
+    return std::span(reinterpret_cast<float*>(at.buffer->bytes().data()) + offset, count);
+  }
+
+  Result<Answer> fetch(const Operand& operand) {
+    DJINN_TRY(const auto values, floats(operand, false));
+    // A copy, so that later writes do not change it.
+    auto copy = std::make_shared<std::vector<float>>(values.begin(), values.end());
+    const server::Bytes bytes = std::as_bytes(std::span<const float>(*copy));
+    return Answer{.owner = std::move(copy), .bytes = bytes};
+  }
+
+  void upload(const Entry& entry) {
+    Storage& to = storage(plan().operands[entry.operand].slot);
+    const uint64_t length = number(entry.number);
+    if (entry.form != graph::UploadForm::kInline) {
+      const server::StagedUpload& staged = work_->uploads[entry.upload];
+      must(staged.buffer == nullptr || staged.buffer->bytes().size() == length, "upload's length");
+      to = {.buffer = staged.buffer, .shared = staged.shared, .error = {}};
+      if (staged.buffer == nullptr) to.error = Error{ErrorCode::kOutOfMemory, staged.failure};
+      return;
+    }
+    auto buffer = device_.stage(length);
+    if (!buffer) {
+      to = {.buffer = nullptr, .shared = false, .error = buffer.error()};
+      return;
+    }
+    const auto from = std::as_bytes(std::span(work_->inline_uploads)).subspan(inline_at_, length);
+    inline_at_ += (length + 7) / 8 * 8;
+    std::ranges::copy(from, (*buffer)->bytes().begin());
+    to = {.buffer = *buffer, .shared = false, .error = {}};
+  }
+
+  void run_op(const Entry& entry) {
+    const std::string& name = plan().ops[entry.op];
+    const std::span args = std::span(plan().args).subspan(entry.first_arg, entry.arg_count);
+    const auto done = [&]() -> Result<> {
+      if (name == "test::sleep" && args.size() == 1 && args[0].kind == ArgKind::kInt) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(number(args[0].first)));
+        return Unit{};
+      }
+      if (name == "aten::add.Tensor") return add(entry, args, false);
+      if (name == "aten::add_.Tensor") return add(entry, args, true);
+      return Error{ErrorCode::kFailed, name + ": it always fails"};
+    }();
+    ++ops_executed_;
+    if (done) return;
+    ++ops_failed_;
+    const auto results = std::span(plan().results).subspan(entry.first_result, entry.result_count);
+    for (const graph::ResultSlot& result : results) {
+      if (result.kind != graph::ResultKind::kTensor) continue;
+      storage(plan().operands[result.first].slot).error = done.error();
+    }
+  }
+
+  Result<> add(const Entry& entry, std::span<const graph::Arg> args, bool in_place) {
+    if (args.size() != 2 || args[0].kind != ArgKind::kTensor || args[1].kind != ArgKind::kTensor ||
+        entry.result_count != 1) {
+      return Error{ErrorCode::kInvalid, "add: two tensors are wanted"};
+    }
+    DJINN_TRY(const auto other, floats(plan().operands[args[1].first], false));
+    DJINN_TRY(const auto self, floats(plan().operands[args[0].first], in_place));
+    if (self.size() != other.size()) return Error{ErrorCode::kFailed, "add: sizes differ"};
+    std::span<float> out = self;
+    if (!in_place) {
+      const graph::ResultSlot& result = plan().results[entry.first_result];
+      if (result.kind != graph::ResultKind::kTensor) {
+        return Error{ErrorCode::kInvalid, "add: a tensor comes out"};
+      }
+      DJINN_TRY(auto buffer, device_.stage(self.size_bytes()));
+      storage(plan().operands[result.first].slot) = {
+          .buffer = std::move(buffer), .shared = false, .error = {}};
+      DJINN_TRY(out, floats(plan().operands[result.first], true));
+    }
+    if (out.size() < self.size()) return Error{ErrorCode::kInvalid, "add: the result is smaller"};
+    for (size_t i = 0; i < self.size(); ++i) out[i] = self[i] + other[i];
+    return Unit{};
+  }
+
+  void count() {
+    uint64_t alive_bytes = 0;
+    uint64_t shared_bytes = 0;
+    for (const auto& [id, each] : storages_) {
+      const uint64_t bytes = each.buffer == nullptr ? 0 : each.buffer->bytes().size();
+      alive_bytes += bytes;
+      if (each.shared) shared_bytes += bytes;
+    }
+    alive_ = storages_.size();
+    alive_bytes_ = alive_bytes;
+    shared_bytes_ = shared_bytes;
+  }
+
+  FakeDevice& device_;
+  const Work* work_ = nullptr;
+  AnswerSink* sink_ = nullptr;
+  uint64_t inline_at_ = 0;
+  uint64_t last_job_ = 0;
+  bool inside_ = false;
+  std::unordered_map<uint64_t, Storage> storages_;
+  std::atomic<uint64_t> ops_executed_ = 0;
+  std::atomic<uint64_t> ops_failed_ = 0;
+  std::atomic<uint64_t> alive_ = 0;
+  std::atomic<uint64_t> alive_bytes_ = 0;
+  std::atomic<uint64_t> shared_bytes_ = 0;
+};
+
+}  // namespace
+
+FakeDevice::~FakeDevice() { must(replays == 0, "a replay outlives its device"); }
+
+std::vector<uint8_t> FakeDevice::schema_hash() const { return std::vector<uint8_t>(16, 0xab); }
+
+bool FakeDevice::supports(std::string_view op, uint64_t schema_hash) const {
+  return schema_hash == kSchemaOfAll && std::ranges::find(kOps, op) != kOps.end();
+}
+
+Result<> FakeDevice::allocate(uint64_t bytes) {
+  const uint64_t used = used_bytes += bytes;
+  if (budget_bytes_ != 0 && used > budget_bytes_) {
+    used_bytes -= bytes;
+    return Error{ErrorCode::kOutOfMemory, std::to_string(bytes) + " bytes were asked for, and " +
+                                              std::to_string(used - bytes) + " of " +
+                                              std::to_string(budget_bytes_) + " are used"};
+  }
+  uint64_t peak = peak_bytes;
+  while (peak < used && !peak_bytes.compare_exchange_weak(peak, used)) {
+  }
+  return Unit{};
+}
+
+Result<std::shared_ptr<server::Buffer>> FakeDevice::stage(uint64_t bytes) {
+  if (bytes > (uint64_t{1} << 36)) return Error{ErrorCode::kOutOfMemory, "that much is nowhere"};
+  DJINN_TRY([[maybe_unused]] const Unit done, allocate(bytes));
+  return std::make_shared<FakeBuffer>(*this, bytes);
+}
+
+Result<> FakeDevice::admit(const graph::Plan& plan) {
+  for (const std::string& op : plan.ops) {
+    if (!supports(op, kSchemaOfAll)) {
+      return Error{ErrorCode::kUnsupported, op + " is not on the list of operators"};
+    }
+  }
+  ++plans_admitted;
+  return Unit{};
+}
+
+std::unique_ptr<server::Replay> FakeDevice::open(SessionId /*session*/) {
+  return std::make_unique<FakeReplay>(*this);
+}
+
+server::DeviceMemory FakeDevice::memory() const {
+  return {.budget_bytes = budget_bytes_, .used_bytes = used_bytes, .peak_bytes = peak_bytes};
+}
+
+}  // namespace djinn::testing

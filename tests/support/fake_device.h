@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// Fake device: an executor without Torch that knows uploads, fetches and four operators on contiguous
+// float tensors, so that all of a session's behaviour is tested in seconds and under ThreadSanitizer.
+//
+//   aten::add.Tensor(a, b) -> new     aten::add_.Tensor(a, b) -> a
+//   test::sleep(milliseconds)         test::fail(a) -> new, whose storage gets an error
+//
+// It asserts what the Runner promises: one job at a time, and Replays that die while none runs.
+// Threading: as executor.h says.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "server/executor.h"
+
+namespace djinn::testing {
+
+class FakeDevice final : public server::Device {
+ public:
+  explicit FakeDevice(uint64_t budget_bytes = 0) : budget_bytes_(budget_bytes) {}
+  ~FakeDevice() override;
+
+  [[nodiscard]] std::string name() const override { return "fake"; }
+  [[nodiscard]] std::string libtorch_version() const override { return "0.0.0"; }
+  [[nodiscard]] std::vector<uint8_t> schema_hash() const override;
+  [[nodiscard]] bool supports(std::string_view op, uint64_t schema_hash) const override;
+  [[nodiscard]] Result<std::shared_ptr<server::Buffer>> stage(uint64_t bytes) override;
+  [[nodiscard]] Result<> admit(const graph::Plan& plan) override;
+  [[nodiscard]] std::unique_ptr<server::Replay> open(SessionId session) override;
+  [[nodiscard]] server::DeviceMemory memory() const override;
+
+  static constexpr uint64_t kSchemaOfAll = 7;  // Every operator's schema hashes to this.
+
+  // -- what the tests look at
+  std::atomic<uint64_t> used_bytes = 0;
+  std::atomic<uint64_t> peak_bytes = 0;
+  std::atomic<int> replays = 0;
+  std::atomic<int> running = 0;
+  std::atomic<uint64_t> plans_admitted = 0;
+  std::atomic<uint64_t> shrinks = 0;
+
+  // Takes so many bytes of the budget; kOutOfMemory if they are not there.
+  Result<> allocate(uint64_t bytes);
+  void free(uint64_t bytes) { used_bytes -= bytes; }
+
+ private:
+  const uint64_t budget_bytes_;
+};
+
+}  // namespace djinn::testing
