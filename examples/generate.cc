@@ -2,19 +2,19 @@
 // generate: writes text with a Llama model, on the device that its --device names.
 //
 // A plain LibTorch program: the device is a string, and nothing here knows what stands behind it.
-#include <cstdint>
+#include <CLI/CLI.hpp>
 #include <chrono>
+#include <cstdint>
 #include <exception>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 #include <torch/torch.h>
-#include <CLI/CLI.hpp>
-#include <nlohmann/json.hpp>
 
 #include "examples/chat_template.h"
 #include "examples/generation.h"
@@ -42,21 +42,36 @@ struct Arguments {
 };
 
 void add_options(CLI::App& app, Arguments& arguments) {
-  app.add_option("--model", arguments.model, "Folder made by convert_smollm2.py")->capture_default_str();
+  app.add_option("--model", arguments.model, "Folder made by convert_smollm2.py")
+      ->capture_default_str();
   auto* prompt = app.add_option("--prompt", arguments.prompt, "What to answer");
-  app.add_option("--prompts", arguments.prompts_file, "File with one prompt per line")->excludes(prompt);
-  app.add_option("--system", arguments.system, "Text of the system message (default: the model's own)");
+  app.add_option("--prompts", arguments.prompts_file, "File with one prompt per line")
+      ->excludes(prompt);
+  app.add_option("--system", arguments.system,
+                 "Text of the system message (default: the model's own)");
   app.add_option("--device", arguments.device, "cpu, djinn, djinn:1, ...")->capture_default_str();
-  app.add_option("--dtype", arguments.dtype)->check(CLI::IsMember({"fp32", "bf16"}))->capture_default_str();
-  app.add_option("--kv", arguments.kv, "Key-value cache")->check(CLI::IsMember({"cat", "static"}))->capture_default_str();
-  app.add_option("--max-new-tokens", arguments.new_tokens_max)->check(CLI::PositiveNumber)->capture_default_str();
+  app.add_option("--dtype", arguments.dtype)
+      ->check(CLI::IsMember({"fp32", "bf16"}))
+      ->capture_default_str();
+  app.add_option("--kv", arguments.kv, "Key-value cache")
+      ->check(CLI::IsMember({"cat", "static"}))
+      ->capture_default_str();
+  app.add_option("--max-new-tokens", arguments.new_tokens_max)
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   app.add_option("--temperature", arguments.sampling.temperature, "0: always the likeliest token")
-      ->check(CLI::NonNegativeNumber)->capture_default_str();
-  app.add_option("--top-k", arguments.sampling.top_k, "0: all")->check(CLI::NonNegativeNumber)->capture_default_str();
-  app.add_option("--top-p", arguments.sampling.top_p)->check(CLI::Range(0.0, 1.0))->capture_default_str();
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_option("--top-k", arguments.sampling.top_k, "0: all")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_option("--top-p", arguments.sampling.top_p)
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
   app.add_option("--seed", arguments.seed, "Of the device's random numbers")->capture_default_str();
   app.add_option("--threads", arguments.threads, "Threads of this process for --device cpu")
-      ->check(CLI::PositiveNumber)->capture_default_str();
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   app.add_flag("--print-ids", arguments.print_ids, "Print the token ids after each text");
   app.add_flag("--stats", arguments.stats, "Print one line of JSON on stderr at the end");
   app.add_flag("--ignore-eos", arguments.ignore_eos, "Go on after the end-of-answer token");
@@ -64,7 +79,8 @@ void add_options(CLI::App& app, Arguments& arguments) {
 
 std::vector<std::string> prompts_of(const Arguments& arguments) {
   if (arguments.prompts_file.empty()) {
-    if (arguments.prompt.empty()) throw std::runtime_error("--prompt TEXT or --prompts FILE is needed");
+    if (arguments.prompt.empty())
+      throw std::runtime_error("--prompt TEXT or --prompts FILE is needed");
     return {arguments.prompt};
   }
   std::ifstream file(arguments.prompts_file);
@@ -77,7 +93,8 @@ std::vector<std::string> prompts_of(const Arguments& arguments) {
 }
 
 // Generates and prints one answer; returns what --stats says about it.
-nlohmann::json answer(const Llama& model, const Tokenizer& tokenizer, const std::string& text, const Arguments& arguments) {
+nlohmann::json answer(const Llama& model, const Tokenizer& tokenizer, const std::string& text,
+                      const Arguments& arguments) {
   GenerationOptions options;
   options.kv = arguments.kv == "cat" ? KvKind::kCat : KvKind::kStatic;
   options.sampling = arguments.sampling;
@@ -88,7 +105,8 @@ nlohmann::json answer(const Llama& model, const Tokenizer& tokenizer, const std:
   const auto prompt = tokenizer.encode(text);
   Utf8Stream stream;
   const auto result = generate(model, prompt, options, [&](int64_t id) {
-    if (id != end_id || arguments.ignore_eos) std::cout << stream.push(tokenizer.bytes_of(id)) << std::flush;
+    if (id != end_id || arguments.ignore_eos)
+      std::cout << stream.push(tokenizer.bytes_of(id)) << std::flush;
   });
   std::cout << stream.finish() << std::endl;
   if (arguments.print_ids) {
@@ -96,14 +114,18 @@ nlohmann::json answer(const Llama& model, const Tokenizer& tokenizer, const std:
     for (const int64_t id : result.ids) std::cout << ' ' << id;
     std::cout << std::endl;
   }
-  return {{"prompt_tokens", prompt.size()},      {"tokens", result.ids.size()},
-          {"first_token_s", result.first_token_s}, {"seconds", result.total_s},
-          {"tokens_per_s", result.decode_tokens_per_s}};
+  return {{"prompt_tokens", prompt.size()},
+          {"tokens", result.ids.size()},
+          {"first_token_s", result.first_token_s},
+          {"seconds", result.total_s},
+          {"tokens_per_s", result.decode_tokens_per_s},
+          {"ids", result.ids}};
 }
 
 void print_stats(const Arguments& arguments, double load_s, const nlohmann::json& answers) {
-  nlohmann::json stats = {{"device", arguments.device}, {"dtype", arguments.dtype},     {"kv", arguments.kv},
-                          {"threads", arguments.threads}, {"load_s", load_s}, {"answers", answers}};
+  nlohmann::json stats = {{"device", arguments.device}, {"dtype", arguments.dtype},
+                          {"kv", arguments.kv},         {"threads", arguments.threads},
+                          {"load_s", load_s},           {"answers", answers}};
   // Rates are averaged over steps, not over answers.
   double tokens = 0;
   double seconds = 0;
@@ -136,8 +158,10 @@ void run(const Arguments& arguments) {
   const auto start = std::chrono::steady_clock::now();
   const Tokenizer tokenizer(folder / "tokenizer.json");
   const ChatTemplate chat(folder / "tokenizer_config.json");
-  const auto model = Llama::load(folder, device, arguments.dtype == "bf16" ? at::kBFloat16 : at::kFloat);
-  const double load_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const auto model =
+      Llama::load(folder, device, arguments.dtype == "bf16" ? at::kBFloat16 : at::kFloat);
+  const double load_s =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 
   nlohmann::json answers = nlohmann::json::array();
   for (const auto& prompt : prompts) {

@@ -8,7 +8,8 @@
 namespace djinn::examples {
 namespace {
 
-constexpr int64_t kPositionsStep = 64;  // Static caches come in such lengths, so similar prompts have equal shapes.
+constexpr int64_t kPositionsStep =
+    64;  // Static caches come in such lengths, so similar prompts have equal shapes.
 
 }  // namespace
 
@@ -24,16 +25,20 @@ void Decoder::advance() {
   token_ = sample(logits_, sampling_);
 }
 
-Generation generate(const Llama& model, std::span<const int64_t> prompt, const GenerationOptions& options,
+Generation generate(const Llama& model, std::span<const int64_t> prompt,
+                    const GenerationOptions& options,
                     const std::function<void(int64_t id)>& on_token) {
   using Clock = std::chrono::steady_clock;
   const auto start = Clock::now();
-  const auto since_start = [start] { return std::chrono::duration<double>(Clock::now() - start).count(); };
+  const auto since_start = [start] {
+    return std::chrono::duration<double>(Clock::now() - start).count();
+  };
 
   Generation result;
   if (options.new_tokens_max < 1) return result;
   int64_t positions = static_cast<int64_t>(prompt.size()) + options.new_tokens_max;
-  positions = std::min((positions + kPositionsStep - 1) / kPositionsStep * kPositionsStep, model.config().positions);
+  positions = std::min((positions + kPositionsStep - 1) / kPositionsStep * kPositionsStep,
+                       model.config().positions);
   Decoder decoder(model, options.kv, positions, options.sampling);
   std::vector<double> read_s;
   decoder.start(prompt);
@@ -48,7 +53,8 @@ Generation generate(const Llama& model, std::span<const int64_t> prompt, const G
   }
   result.first_token_s = read_s.front();
   result.total_s = since_start();
-  // The last reading is left out: no step was recorded before it, so it comes a step early where recording computes.
+  // The last reading is left out: no step was recorded before it, so it comes a step early where
+  // recording computes.
   if (read_s.size() > 2) {
     const size_t steps = read_s.size() - 2;
     result.decode_tokens_per_s = static_cast<double>(steps) / (read_s[steps] - read_s[0]);

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Decoder: one sequence in the making, with its cache and its newest token, all on the device.
-// generate(): the loop around it, which reads a token only when the step that needs it is already on its way.
+// generate(): the loop around it, which reads a token only when the step that needs it is already
+// on its way.
 //
-// Why in this order: a device that works by itself then never waits for the host to read, print and record. When the end
-// token is read, one surplus step has been recorded; its result is dropped.
+// Why in this order: a device that works by itself then never waits for the host to read, print and
+// record. When the end token is read, one surplus step has been recorded; its result is dropped.
 // Ownership: borrows the model. Threading: one thread per Decoder.
 #pragma once
 
@@ -27,7 +28,8 @@ class Decoder {
   void start(std::span<const int64_t> prompt);  // The first step: the whole prompt.
   void advance();                               // One more token, from the newest.
 
-  // Of the newest step, not yet read: the token [1] int64 and the logits [1, vocabulary] it was taken from.
+  // Of the newest step, not yet read: the token [1] int64 and the logits [1, vocabulary] it was
+  // taken from.
   [[nodiscard]] const at::Tensor& token() const { return token_; }
   [[nodiscard]] const at::Tensor& logits() const { return logits_; }
   [[nodiscard]] int64_t length() const { return cache_.length(); }
@@ -48,13 +50,15 @@ struct GenerationOptions {
 };
 
 struct Generation {
-  std::vector<int64_t> ids;    // With the end token, if it came.
-  double first_token_s = 0;    // From the call to the first token read.
+  std::vector<int64_t> ids;  // With the end token, if it came.
+  double first_token_s = 0;  // From the call to the first token read.
   double total_s = 0;
-  double decode_tokens_per_s = 0;  // Of the steps after the first token; 0 if there were fewer than three tokens.
+  double decode_tokens_per_s =
+      0;  // Of the steps after the first token; 0 if there were fewer than three tokens.
 };
 
-Generation generate(const Llama& model, std::span<const int64_t> prompt, const GenerationOptions& options,
+Generation generate(const Llama& model, std::span<const int64_t> prompt,
+                    const GenerationOptions& options,
                     const std::function<void(int64_t id)>& on_token = {});
 
 }  // namespace djinn::examples

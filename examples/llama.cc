@@ -4,10 +4,9 @@
 #include <cmath>
 #include <fstream>
 #include <limits>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <stdexcept>
-
-#include <nlohmann/json.hpp>
 
 #include "examples/safetensors.h"
 
@@ -15,8 +14,9 @@ namespace djinn::examples {
 namespace {
 
 void check_config(const LlamaConfig& config) {
-  const bool sound = config.hidden > 0 && config.ffn > 0 && config.layers > 0 && config.kv_heads > 0 && config.vocabulary > 0 &&
-                     config.positions > 0 && config.heads > 0 && config.heads % config.kv_heads == 0 &&
+  const bool sound = config.hidden > 0 && config.ffn > 0 && config.layers > 0 &&
+                     config.kv_heads > 0 && config.vocabulary > 0 && config.positions > 0 &&
+                     config.heads > 0 && config.heads % config.kv_heads == 0 &&
                      config.head_width > 0 && config.head_width % 2 == 0;
   if (!sound) throw std::runtime_error("sizes of the model do not fit together");
 }
@@ -50,18 +50,25 @@ LlamaConfig LlamaConfig::read(const std::filesystem::path& config_json) {
 }
 
 LlamaConfig LlamaConfig::tiny() {
-  return {.hidden = 16, .ffn = 32, .layers = 30, .heads = 2, .kv_heads = 1, .head_width = 8, .vocabulary = 64,
+  return {.hidden = 16,
+          .ffn = 32,
+          .layers = 30,
+          .heads = 2,
+          .kv_heads = 1,
+          .head_width = 8,
+          .vocabulary = 64,
           .positions = 512};
 }
 
-KvCache::KvCache(const LlamaConfig& config, KvKind kind, int64_t positions, const at::TensorOptions& options)
+KvCache::KvCache(const LlamaConfig& config, KvKind kind, int64_t positions,
+                 const at::TensorOptions& options)
     : kind_(kind),
       positions_(positions),
       keys_(static_cast<size_t>(config.layers)),
       values_(static_cast<size_t>(config.layers)) {
   if (positions < 1 || positions > config.positions) {
-    throw std::length_error("the model has " + std::to_string(config.positions) + " positions, not " +
-                            std::to_string(positions));
+    throw std::length_error("the model has " + std::to_string(config.positions) +
+                            " positions, not " + std::to_string(positions));
   }
   if (kind_ == KvKind::kCat) return;
   for (size_t i = 0; i < keys_.size(); ++i) {
@@ -75,11 +82,13 @@ KvCache::KvCache(const LlamaConfig& config, KvKind kind, int64_t positions, cons
 
 Llama::Llama(const LlamaConfig& config, const at::TensorOptions& options) : config_(config) {
   check_config(config);
-  // Angles in fp32 as in training, then rounded to the model's type. Rotating (a, b) to (a cos - b sin, b cos + a sin)
-  // is x * cos + swapped(x) * sin once the sign of the first half is part of the sine.
+  // Angles in fp32 as in training, then rounded to the model's type. Rotating (a, b) to (a cos - b
+  // sin, b cos + a sin) is x * cos + swapped(x) * sin once the sign of the first half is part of
+  // the sine.
   const auto fp32 = options.dtype(at::kFloat);
   const auto even = at::arange(0, config.head_width, 2, fp32);
-  const auto frequency = at::pow(config.rope_base, even / static_cast<double>(config.head_width)).reciprocal();
+  const auto frequency =
+      at::pow(config.rope_base, even / static_cast<double>(config.head_width)).reciprocal();
   const auto angle = at::outer(at::arange(config.positions, fp32), frequency);
   const auto sine = angle.sin();
   cosine_ = at::cat({angle, angle}, 1).cos().to(options.dtype());
@@ -93,13 +102,15 @@ Llama Llama::load(const std::filesystem::path& folder, at::Device device, at::Sc
   Llama model(config, at::TensorOptions().device(device).dtype(dtype));
   model.fill([&](const std::string& name, at::IntArrayRef shape) {
     const auto tensor = file.get(name);
-    if (tensor.sizes() != shape) throw std::runtime_error(name + " does not have the shape that config.json says");
+    if (tensor.sizes() != shape)
+      throw std::runtime_error(name + " does not have the shape that config.json says");
     return tensor.to(device).to(dtype);
   });
   return model;
 }
 
-Llama Llama::random(const LlamaConfig& config, uint64_t seed, at::Device device, at::ScalarType dtype) {
+Llama Llama::random(const LlamaConfig& config, uint64_t seed, at::Device device,
+                    at::ScalarType dtype) {
   torch::NoGradGuard no_grad;
   Llama model(config, at::TensorOptions().device(device).dtype(dtype));
   auto generator = at::make_generator<at::CPUGeneratorImpl>(seed);
@@ -144,8 +155,10 @@ at::Tensor Llama::norm(const at::Tensor& x, const at::Tensor& weight) const {
 }
 
 Llama::Frame Llama::begin(int64_t tokens, KvCache& cache) const {
-  if (tokens > 1 && cache.length_ > 0) throw std::length_error("only the first step may have several tokens");
-  if (cache.length_ + tokens > cache.positions_) throw std::length_error("the sequence is longer than its cache");
+  if (tokens > 1 && cache.length_ > 0)
+    throw std::length_error("only the first step may have several tokens");
+  if (cache.length_ + tokens > cache.positions_)
+    throw std::length_error("the sequence is longer than its cache");
   Frame frame;
   if (cache.kind_ == KvKind::kCat) {
     frame.cosine = cosine_.narrow(0, cache.length_, tokens);
@@ -162,9 +175,11 @@ Llama::Frame Llama::begin(int64_t tokens, KvCache& cache) const {
   return frame;
 }
 
-at::Tensor Llama::attend(const Layer& layer, size_t index, const at::Tensor& x, const Frame& frame, KvCache& cache) const {
+at::Tensor Llama::attend(const Layer& layer, size_t index, const at::Tensor& x, const Frame& frame,
+                         KvCache& cache) const {
   const int64_t tokens = x.size(0);
-  const auto split = [&](const at::Tensor& y, int64_t heads) {  // [T, heads * width] -> [1, heads, T, width]
+  const auto split = [&](const at::Tensor& y,
+                         int64_t heads) {  // [T, heads * width] -> [1, heads, T, width]
     return y.view({1, tokens, heads, config_.head_width}).transpose(1, 2);
   };
   const auto rotate = [&](const at::Tensor& y) {
@@ -185,8 +200,10 @@ at::Tensor Llama::attend(const Layer& layer, size_t index, const at::Tensor& x, 
   std::optional<at::Tensor> mask;
   if (frame.mask.defined()) mask = frame.mask;
   const bool causal = !mask && tokens > 1;
-  const auto y = at::scaled_dot_product_attention(q, keys, values, mask, 0.0, causal, std::nullopt, /*enable_gqa=*/true);
-  return at::linear(y.transpose(1, 2).reshape({tokens, config_.heads * config_.head_width}), layer.o);
+  const auto y = at::scaled_dot_product_attention(q, keys, values, mask, 0.0, causal, std::nullopt,
+                                                  /*enable_gqa=*/true);
+  return at::linear(y.transpose(1, 2).reshape({tokens, config_.heads * config_.head_width}),
+                    layer.o);
 }
 
 at::Tensor Llama::step(const at::Tensor& ids, KvCache& cache) const {

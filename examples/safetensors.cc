@@ -9,20 +9,21 @@
 #include <cerrno>
 #include <cstring>
 #include <limits>
+#include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <utility>
-
-#include <nlohmann/json.hpp>
 
 namespace djinn::examples {
 namespace {
 
-constexpr size_t kLengthBytes = 8;  // The file begins with the header's length, little-endian; then JSON; then data.
+constexpr size_t kLengthBytes =
+    8;  // The file begins with the header's length, little-endian; then JSON; then data.
 
 at::ScalarType dtype_of(const std::string& name) {
   static const std::map<std::string, at::ScalarType> kTypes = {
-      {"F64", at::kDouble}, {"F32", at::kFloat}, {"F16", at::kHalf}, {"BF16", at::kBFloat16}, {"I64", at::kLong},
-      {"I32", at::kInt},    {"I16", at::kShort}, {"I8", at::kChar},  {"U8", at::kByte},       {"BOOL", at::kBool}};
+      {"F64", at::kDouble}, {"F32", at::kFloat}, {"F16", at::kHalf},  {"BF16", at::kBFloat16},
+      {"I64", at::kLong},   {"I32", at::kInt},   {"I16", at::kShort}, {"I8", at::kChar},
+      {"U8", at::kByte},    {"BOOL", at::kBool}};
   const auto found = kTypes.find(name);
   if (found == kTypes.end()) throw std::runtime_error("unknown dtype " + name);
   return found->second;
@@ -33,12 +34,15 @@ size_t bytes_of(const std::vector<int64_t>& shape, size_t item_bytes) {
   size_t bytes = item_bytes;
   for (const int64_t length : shape) {
     if (length < 0) throw std::runtime_error("negative length in a shape");
-    if (__builtin_mul_overflow(bytes, static_cast<size_t>(length), &bytes)) throw std::runtime_error("shape is too large");
+    if (__builtin_mul_overflow(bytes, static_cast<size_t>(length), &bytes))
+      throw std::runtime_error("shape is too large");
   }
   return bytes;
 }
 
-[[noreturn]] void fail(const std::string& path, const std::string& why) { throw std::runtime_error(path + ": " + why); }
+[[noreturn]] void fail(const std::string& path, const std::string& why) {
+  throw std::runtime_error(path + ": " + why);
+}
 
 std::pair<std::shared_ptr<void>, size_t> map_file(const std::string& path) {
   const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
@@ -72,14 +76,17 @@ void Safetensors::parse_header(size_t length_bytes) {
   const char* file = static_cast<const char*>(mapping_.get());
   uint64_t header_bytes = 0;
   std::memcpy(&header_bytes, file, kLengthBytes);
-  if (header_bytes > length_bytes - kLengthBytes) throw std::runtime_error("header is longer than the file");
+  if (header_bytes > length_bytes - kLengthBytes)
+    throw std::runtime_error("header is longer than the file");
   const size_t data_start = kLengthBytes + header_bytes;
   const auto header = nlohmann::json::parse(file + kLengthBytes, file + data_start);
   for (const auto& [name, fields] : header.items()) {
     if (name == "__metadata__") continue;
-    Entry entry{dtype_of(fields.at("dtype").get<std::string>()), fields.at("shape").get<std::vector<int64_t>>(), 0};
+    Entry entry{dtype_of(fields.at("dtype").get<std::string>()),
+                fields.at("shape").get<std::vector<int64_t>>(), 0};
     const auto [begin, end] = fields.at("data_offsets").get<std::pair<size_t, size_t>>();
-    if (begin > end || end > length_bytes - data_start) throw std::runtime_error(name + " lies outside the file");
+    if (begin > end || end > length_bytes - data_start)
+      throw std::runtime_error(name + " lies outside the file");
     if (end - begin != bytes_of(entry.shape, c10::elementSize(entry.dtype))) {
       throw std::runtime_error(name + " has another size than its shape says");
     }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Safetensors: the tensors of one .safetensors file, read through a read-only mapping.
 //
-// Why a mapping: nothing is read before it is used, programs on one machine share the pages, and a device that takes
-// bytes from a mapped file can send them without a copy. The price: the file must not shrink while it is in use.
-// Ownership: each tensor keeps the mapping alive by itself; the reader may go.
-// Threading: immutable after open.
+// Why a mapping: nothing is read before it is used, programs on one machine share the pages, and a
+// device that takes bytes from a mapped file can send them without a copy. The price: the file must
+// not shrink while it is in use. Ownership: each tensor keeps the mapping alive by itself; the
+// reader may go. Threading: immutable after open.
 #pragma once
 
 #include <cstdint>
@@ -20,10 +20,12 @@ namespace djinn::examples {
 
 class Safetensors {
  public:
-  // Throws std::runtime_error that names the file when it is missing or is not what the format demands.
+  // Throws std::runtime_error that names the file when it is missing or is not what the format
+  // demands.
   explicit Safetensors(const std::filesystem::path& path);
 
-  // A tensor on the CPU that borrows the mapping. It must not be written to: the pages are read-only.
+  // A tensor on the CPU that borrows the mapping. It must not be written to: the pages are
+  // read-only.
   [[nodiscard]] at::Tensor get(const std::string& name) const;
 
   [[nodiscard]] bool has(const std::string& name) const { return entries_.contains(name); }

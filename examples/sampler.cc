@@ -17,7 +17,8 @@ at::Tensor sample(const at::Tensor& logits, const Sampling& sampling) {
   const auto [best, ids] = at::topk(scaled, kept, 1);  // Sorted, largest first.
   auto probability = at::softmax(best, 1);
   if (sampling.top_p < 1.0) {
-    const auto before = at::cumsum(probability, 1) - probability;  // 0 for the first, which is always kept.
+    const auto before =
+        at::cumsum(probability, 1) - probability;  // 0 for the first, which is always kept.
     probability = probability.masked_fill(before > sampling.top_p, 0.0);
   }
   return ids.gather(1, at::multinomial(probability, 1)).view({1});

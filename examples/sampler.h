@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sampler: from logits to the next token, on the device where the logits are.
 //
-// Why on the device: 8 bytes come back per token instead of a vocabulary of floats, and the next step can be on its way
-// before they do. Random numbers come from the device's default generator (torch::manual_seed).
+// Why on the device: 8 bytes come back per token instead of a vocabulary of floats, and the next
+// step can be on its way before they do. Random numbers come from the device's default generator
+// (torch::manual_seed).
 #pragma once
 
 #include <cstdint>

@@ -7,19 +7,20 @@
 #include <algorithm>
 #include <fstream>
 #include <limits>
+#include <nlohmann/json.hpp>
 #include <sstream>
 #include <stdexcept>
-
-#include <nlohmann/json.hpp>
 
 namespace djinn::examples {
 namespace {
 
 // White space as Unicode's White_Space has it; PCRE2's \s would add U+180E.
-#define DJINN_SPACE R"(\t-\r \x{85}\x{A0}\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000})"
+#define DJINN_SPACE \
+  R"(\t-\r \x{85}\x{A0}\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000})"
 constexpr const char* kDigit = R"(\p{N})";
-constexpr const char* kWord = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^" DJINN_SPACE "\\p{L}\\p{N}]+|[" DJINN_SPACE
-                              "]+(?![^" DJINN_SPACE "])|[" DJINN_SPACE "]+";
+constexpr const char* kWord =
+    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^" DJINN_SPACE "\\p{L}\\p{N}]+|[" DJINN_SPACE
+    "]+(?![^" DJINN_SPACE "])|[" DJINN_SPACE "]+";
 #undef DJINN_SPACE
 constexpr const char* kReplacement = "\xEF\xBF\xBD";  // U+FFFD
 constexpr int32_t kNone = -1;
@@ -30,8 +31,8 @@ class Regex {
   explicit Regex(const char* pattern) {
     int error = 0;
     PCRE2_SIZE at = 0;
-    code_ = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern), PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP, &error, &at,
-                          nullptr);
+    code_ = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern), PCRE2_ZERO_TERMINATED,
+                          PCRE2_UTF | PCRE2_UCP, &error, &at, nullptr);
     if (code_ == nullptr) throw std::logic_error("a pattern of the tokenizer does not compile");
     pcre2_jit_compile(code_, PCRE2_JIT_COMPLETE);  // Without it the same matches come more slowly.
   }
@@ -44,8 +45,8 @@ class Regex {
   void split(std::string_view text, Found found) const {
     pcre2_match_data* match = pcre2_match_data_create_from_pattern(code_, nullptr);
     size_t from = 0;
-    while (from < text.size() &&
-           pcre2_match(code_, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), from, 0, match, nullptr) > 0) {
+    while (from < text.size() && pcre2_match(code_, reinterpret_cast<PCRE2_SPTR>(text.data()),
+                                             text.size(), from, 0, match, nullptr) > 0) {
       const PCRE2_SIZE* range = pcre2_get_ovector_pointer(match);
       if (range[1] == range[0]) break;
       if (range[0] > from) found(text.substr(from, range[0] - from), false);
@@ -60,30 +61,37 @@ class Regex {
   pcre2_code* code_;
 };
 
-// GPT-2's spelling of bytes: printable ones stand for themselves, the others for U+0100, U+0101, ... in order.
+// GPT-2's spelling of bytes: printable ones stand for themselves, the others for U+0100, U+0101,
+// ... in order.
 std::unordered_map<std::string, uint8_t> spelled_bytes() {
   std::unordered_map<std::string, uint8_t> spelled;
   uint32_t next = 0x100;
   for (uint32_t byte = 0; byte < 256; ++byte) {
-    const bool printable = (byte >= '!' && byte <= '~') || (byte >= 0xA1 && byte <= 0xAC) || byte >= 0xAE;
+    const bool printable =
+        (byte >= '!' && byte <= '~') || (byte >= 0xA1 && byte <= 0xAC) || byte >= 0xAE;
     const uint32_t point = printable ? byte : next++;
     std::string character;
     if (point < 0x80) {
       character = {static_cast<char>(point)};
     } else {
-      character = {static_cast<char>(0xC0 | (point >> 6)), static_cast<char>(0x80 | (point & 0x3F))};
+      character = {static_cast<char>(0xC0 | (point >> 6)),
+                   static_cast<char>(0x80 | (point & 0x3F))};
     }
     spelled.emplace(std::move(character), static_cast<uint8_t>(byte));
   }
   return spelled;
 }
 
-// Length of the character that starts at `at`: 0 if more bytes are needed, negative: so many bytes are broken.
+// Length of the character that starts at `at`: 0 if more bytes are needed, negative: so many bytes
+// are broken.
 int character_length(std::string_view text, size_t at) {
   const auto byte = [&](size_t i) { return static_cast<uint8_t>(text[i]); };
   const uint8_t lead = byte(at);
   if (lead < 0x80) return 1;
-  const int length = lead >= 0xC2 && lead <= 0xDF ? 2 : (lead & 0xF0) == 0xE0 ? 3 : lead >= 0xF0 && lead <= 0xF4 ? 4 : -1;
+  const int length = lead >= 0xC2 && lead <= 0xDF   ? 2
+                     : (lead & 0xF0) == 0xE0        ? 3
+                     : lead >= 0xF0 && lead <= 0xF4 ? 4
+                                                    : -1;
   for (int i = 1; i < length; ++i) {
     const size_t next = at + static_cast<size_t>(i);
     if (next == text.size()) return 0;
@@ -105,10 +113,11 @@ uint64_t pair_of(int32_t left, int32_t right) {
 // The split in front of the merges is code here, so a file that wants another one is refused.
 void check_kind(const nlohmann::json& file) {
   const auto& split = file.at("pre_tokenizer").at("pretokenizers");
-  const bool known = file.at("model").at("type") == "BPE" && split.size() == 2 && split[0].at("type") == "Digits" &&
-                     split[0].at("individual_digits") == true && split[1].at("type") == "ByteLevel" &&
-                     split[1].at("add_prefix_space") == false && split[1].value("use_regex", true) &&
-                     file.at("normalizer").is_null();
+  const bool known = file.at("model").at("type") == "BPE" && split.size() == 2 &&
+                     split[0].at("type") == "Digits" && split[0].at("individual_digits") == true &&
+                     split[1].at("type") == "ByteLevel" &&
+                     split[1].at("add_prefix_space") == false &&
+                     split[1].value("use_regex", true) && file.at("normalizer").is_null();
   if (!known) throw std::runtime_error("is not a byte-level BPE with single digits");
 }
 
@@ -123,10 +132,12 @@ Tokenizer::~Tokenizer() = default;
 Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
 Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
 
-Tokenizer::Tokenizer(const std::filesystem::path& tokenizer_json) : split_(std::make_unique<Split>()) {
+Tokenizer::Tokenizer(const std::filesystem::path& tokenizer_json)
+    : split_(std::make_unique<Split>()) {
   std::ifstream file(tokenizer_json, std::ios::binary);
   std::ostringstream text;
-  if (!file || !(text << file.rdbuf())) throw std::runtime_error(tokenizer_json.string() + ": cannot be read");
+  if (!file || !(text << file.rdbuf()))
+    throw std::runtime_error(tokenizer_json.string() + ": cannot be read");
   try {
     read_vocabulary(text.str());
   } catch (const std::exception& error) {
@@ -149,7 +160,8 @@ void Tokenizer::read_vocabulary(const std::string& text) {
     for (size_t at = 0; at < token.size();) {
       const auto length = static_cast<size_t>(std::max(1, character_length(token, at)));
       const auto byte = spelled.find(token.substr(at, length));
-      bytes += byte != spelled.end() ? std::string(1, static_cast<char>(byte->second)) : token.substr(at, length);
+      bytes += byte != spelled.end() ? std::string(1, static_cast<char>(byte->second))
+                                     : token.substr(at, length);
       at += length;
     }
     if (bytes.size() == 1) byte_ids_[static_cast<uint8_t>(bytes[0])] = id;
@@ -168,15 +180,17 @@ void Tokenizer::read_vocabulary(const std::string& text) {
     special_starts_ += content[0];
     specials_.emplace_back(std::move(content), id);
   }
-  std::ranges::stable_sort(specials_, [](const auto& a, const auto& b) { return a.first.size() > b.first.size(); });
+  std::ranges::stable_sort(
+      specials_, [](const auto& a, const auto& b) { return a.first.size() > b.first.size(); });
 }
 
 std::vector<int64_t> Tokenizer::encode(std::string_view text) const {
   std::vector<int64_t> ids;
   size_t from = 0;
-  for (size_t at = text.find_first_of(special_starts_); at < text.size(); at = text.find_first_of(special_starts_, at)) {
-    const auto special =
-        std::ranges::find_if(specials_, [&](const auto& each) { return text.substr(at).starts_with(each.first); });
+  for (size_t at = text.find_first_of(special_starts_); at < text.size();
+       at = text.find_first_of(special_starts_, at)) {
+    const auto special = std::ranges::find_if(
+        specials_, [&](const auto& each) { return text.substr(at).starts_with(each.first); });
     if (special == specials_.end()) {
       ++at;
       continue;
@@ -196,8 +210,8 @@ void Tokenizer::encode_plain(std::string_view text, std::vector<int64_t>& ids) c
   });
 }
 
-// Merges the pair of lowest rank until there is none. Quadratic in the word, and words are short; what is not (a run of
-// one sign) is still thousands per second.
+// Merges the pair of lowest rank until there is none. Quadratic in the word, and words are short;
+// what is not (a run of one sign) is still thousands per second.
 void Tokenizer::encode_word(std::string_view word, std::vector<int64_t>& ids) const {
   std::vector<int32_t> parts;
   parts.reserve(word.size());

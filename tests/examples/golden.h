@@ -5,9 +5,8 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <string>
-
 #include <nlohmann/json.hpp>
+#include <string>
 
 namespace djinn::examples {
 
@@ -19,7 +18,9 @@ inline std::filesystem::path model_folder() {
 
 inline bool model_is_there() { return std::filesystem::exists(model_folder() / "converted.json"); }
 
-inline std::string no_model() { return model_folder().string() + " is not there: ./dev setup makes it"; }
+inline std::string no_model() {
+  return model_folder().string() + " is not there: ./dev setup makes it";
+}
 
 inline nlohmann::json golden(const std::string& name) {
   std::ifstream file(std::filesystem::path(DJINN_GOLDEN_DIR) / name);

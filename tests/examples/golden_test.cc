@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The example's model gives token for token what Hugging Face's gives (tests/golden/make_golden.py says how that was
-// made). DJINN_GOLDEN_ALL=1 runs all prompts with both caches; DJINN_GOLDEN_DEVICE names another device than the CPU.
+// The example's model gives token for token what Hugging Face's gives (tests/golden/make_golden.py
+// says how that was made). DJINN_GOLDEN_ALL=1 runs all prompts with both caches;
+// DJINN_GOLDEN_DEVICE names another device than the CPU.
+#include "tests/examples/golden.h"
+
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
@@ -8,17 +11,17 @@
 #include <string>
 #include <vector>
 
-#include <torch/torch.h>
 #include <gtest/gtest.h>
+#include <torch/torch.h>
 
 #include "examples/generation.h"
 #include "examples/llama.h"
-#include "tests/examples/golden.h"
 
 namespace djinn::examples {
 namespace {
 
-constexpr size_t kStaticPrompts = 3;  // By default; a prompt takes seconds, and the other seven add little.
+constexpr size_t kStaticPrompts =
+    3;  // By default; a prompt takes seconds, and the other seven add little.
 
 class Golden : public ::testing::Test {
  protected:
@@ -26,7 +29,8 @@ class Golden : public ::testing::Test {
     if (!model_is_there()) return;
     at::set_num_threads(1);  // Sums are split by threads, and the golden ones were not.
     const char* device = std::getenv("DJINN_GOLDEN_DEVICE");
-    model() = std::make_unique<Llama>(Llama::load(model_folder(), at::Device(device != nullptr ? device : "cpu")));
+    model() = std::make_unique<Llama>(
+        Llama::load(model_folder(), at::Device(device != nullptr ? device : "cpu")));
   }
   static void TearDownTestSuite() { model().reset(); }
   void SetUp() override {
@@ -44,12 +48,13 @@ class Golden : public ::testing::Test {
     for (size_t i = 0; i < std::min(prompts.size(), prompts_max); ++i) {
       const auto expected = prompts[i].at("ids").get<std::vector<int64_t>>();
       const auto prompt = prompts[i].at("prompt_ids").get<std::vector<int64_t>>();
-      const auto made = generate(*model(), prompt, {.kv = kind, .new_tokens_max = static_cast<int64_t>(expected.size())});
+      const auto made = generate(
+          *model(), prompt, {.kv = kind, .new_tokens_max = static_cast<int64_t>(expected.size())});
       const auto differ = std::ranges::mismatch(made.ids, expected);
-      EXPECT_EQ(made.ids, expected) << "prompt " << i << " differs from token " << (differ.in1 - made.ids.begin())
-                                    << "; the smallest margin of its logits is "
-                                    << prompts[i].at("smallest_margin") << " at "
-                                    << prompts[i].at("smallest_margin_at");
+      EXPECT_EQ(made.ids, expected)
+          << "prompt " << i << " differs from token " << (differ.in1 - made.ids.begin())
+          << "; the smallest margin of its logits is " << prompts[i].at("smallest_margin") << " at "
+          << prompts[i].at("smallest_margin_at");
     }
   }
 };
@@ -57,7 +62,8 @@ class Golden : public ::testing::Test {
 TEST_F(Golden, TokensWithAGrowingCache) { expect_golden_tokens(KvKind::kCat, SIZE_MAX); }
 
 TEST_F(Golden, TokensWithAStaticCache) {
-  expect_golden_tokens(KvKind::kStatic, std::getenv("DJINN_GOLDEN_ALL") != nullptr ? SIZE_MAX : kStaticPrompts);
+  expect_golden_tokens(KvKind::kStatic,
+                       std::getenv("DJINN_GOLDEN_ALL") != nullptr ? SIZE_MAX : kStaticPrompts);
 }
 
 }  // namespace

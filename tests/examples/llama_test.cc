@@ -20,11 +20,14 @@ const std::vector<int64_t> kPrompt = {3, 1, 4, 1, 5, 9, 2, 6};
 
 class LlamaOfKind : public ::testing::TestWithParam<KvKind> {
  protected:
+  static void SetUpTestSuite() { at::set_num_threads(1); }  // Idle ones would only spin.
   static Llama tiny() { return Llama::random(LlamaConfig::tiny(), 7, at::kCPU); }
 };
 
 INSTANTIATE_TEST_SUITE_P(Kv, LlamaOfKind, ::testing::Values(KvKind::kCat, KvKind::kStatic),
-                         [](const auto& tested) { return tested.param == KvKind::kCat ? "Cat" : "Static"; });
+                         [](const auto& tested) {
+                           return tested.param == KvKind::kCat ? "Cat" : "Static";
+                         });
 
 // The names of all operators that run, the composite ones included.
 class OperatorLog {
@@ -32,7 +35,8 @@ class OperatorLog {
   OperatorLog() {
     names().clear();
     handle_ = at::addThreadLocalCallback(
-        at::RecordFunctionCallback([](const at::RecordFunction& f) -> std::unique_ptr<at::ObserverContext> {
+        at::RecordFunctionCallback([](const at::RecordFunction& f)
+                                       -> std::unique_ptr<at::ObserverContext> {
           names().emplace_back(f.name());
           return nullptr;
         }).scopes({at::RecordScope::FUNCTION}));
@@ -75,7 +79,8 @@ TEST_P(LlamaOfKind, TakesTheSameOperatorsInEveryStep) {
   std::map<std::string, int> counts;
   for (const auto& name : first) ++counts[name];
   RecordProperty("operators", static_cast<int>(first.size()));
-  for (const char* waits : {"aten::item", "aten::_local_scalar_dense", "aten::is_nonzero", "aten::nonzero"}) {
+  for (const char* waits :
+       {"aten::item", "aten::_local_scalar_dense", "aten::is_nonzero", "aten::nonzero"}) {
     EXPECT_EQ(counts[waits], 0) << waits << " would read back within a step";
   }
   if (std::getenv("DJINN_PRINT_OPERATORS") != nullptr) {
@@ -87,7 +92,8 @@ TEST_P(LlamaOfKind, SeesNothingOfLaterPositions) {
   const Llama model = tiny();
   auto cache = model.make_cache(GetParam(), 32);
   auto longer = model.make_cache(GetParam(), 64);
-  EXPECT_TRUE(at::allclose(model.step(at::tensor(kPrompt), cache), model.step(at::tensor(kPrompt), longer), 1e-4, 1e-5));
+  EXPECT_TRUE(at::allclose(model.step(at::tensor(kPrompt), cache),
+                           model.step(at::tensor(kPrompt), longer), 1e-4, 1e-5));
 }
 
 TEST_P(LlamaOfKind, RefusesToRunPastItsCache) {
@@ -96,7 +102,8 @@ TEST_P(LlamaOfKind, RefusesToRunPastItsCache) {
   (void)model.step(at::tensor(kPrompt), cache);
   (void)model.step(at::tensor({int64_t{1}}), cache);
   EXPECT_THROW((void)model.step(at::tensor({int64_t{1}}), cache), std::length_error);
-  EXPECT_THROW((void)model.make_cache(GetParam(), LlamaConfig::tiny().positions + 1), std::length_error);
+  EXPECT_THROW((void)model.make_cache(GetParam(), LlamaConfig::tiny().positions + 1),
+               std::length_error);
 }
 
 TEST(Llama, DrawsTheSameWeightsFromTheSameSeed) {
@@ -143,10 +150,12 @@ TEST(Sampler, DrawsOnlyFromWhatTopKAndTopPLeave) {
   EXPECT_EQ(drawn({.temperature = 1.0}).size(), 4U);
   EXPECT_NEAR(drawn({.temperature = 1.0})[0], 1200, 100);
   EXPECT_EQ(drawn({.temperature = 1.0, .top_k = 2}).size(), 2U);
-  EXPECT_EQ(drawn({.temperature = 1.0, .top_p = 0.7}).size(), 2U) << "0.6 is less than 0.7, 0.85 is not";
+  EXPECT_EQ(drawn({.temperature = 1.0, .top_p = 0.7}).size(), 2U)
+      << "0.6 is less than 0.7, 0.85 is not";
   EXPECT_EQ(drawn({.temperature = 1.0, .top_p = 0.0}).size(), 1U);
   EXPECT_EQ(drawn({.temperature = 0.8, .top_k = 3, .top_p = 0.99}).size(), 3U);
-  EXPECT_EQ(drawn({.temperature = 1.3, .top_k = 4}), drawn({.temperature = 1.3, .top_k = 4})) << "same seed";
+  EXPECT_EQ(drawn({.temperature = 1.3, .top_k = 4}), drawn({.temperature = 1.3, .top_k = 4}))
+      << "same seed";
 }
 
 }  // namespace

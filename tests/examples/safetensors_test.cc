@@ -45,7 +45,9 @@ TEST(Safetensors, ReadsTensorsThatOutliveTheReader) {
 TEST(Safetensors, RefusesWhatDoesNotFitTheFile) {
   EXPECT_THROW(Safetensors("/nowhere/model.safetensors"), std::runtime_error);
   for (const char* header : {
-           "", "{", "[]x",
+           "",
+           "{",
+           "[]x",
            R"({"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}})",
            R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}})",
            R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})",

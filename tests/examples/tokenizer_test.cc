@@ -24,7 +24,8 @@ TEST(Tokenizer, AgreesWithHuggingFaceOnOddTexts) {
     const auto text = each.at("text").get<std::string>();
     const auto ids = each.at("ids").get<std::vector<int64_t>>();
     EXPECT_EQ(tokenizer.encode(text), ids) << each.at("text").dump();
-    EXPECT_EQ(tokenizer.decode(ids), each.at("decoded").get<std::string>()) << each.at("text").dump();
+    EXPECT_EQ(tokenizer.decode(ids), each.at("decoded").get<std::string>())
+        << each.at("text").dump();
   }
 }
 
@@ -34,8 +35,11 @@ TEST(Tokenizer, AgreesWithHuggingFaceOnWholeConversations) {
   const ChatTemplate chat(model_folder() / "tokenizer_config.json");
   for (const auto& each : golden("smollm2_greedy.json").at("prompts")) {
     const auto prompt = each.at("prompt").get<std::string>();
-    EXPECT_EQ(tokenizer.encode(chat.render(prompt)), each.at("prompt_ids").get<std::vector<int64_t>>()) << prompt;
-    EXPECT_EQ(tokenizer.decode(each.at("ids").get<std::vector<int64_t>>()), each.at("text").get<std::string>());
+    EXPECT_EQ(tokenizer.encode(chat.render(prompt)),
+              each.at("prompt_ids").get<std::vector<int64_t>>())
+        << prompt;
+    EXPECT_EQ(tokenizer.decode(each.at("ids").get<std::vector<int64_t>>()),
+              each.at("text").get<std::string>());
   }
 }
 
@@ -47,7 +51,8 @@ TEST(Tokenizer, StreamsTheSameTextAsItDecodes) {
   std::string streamed;
   for (const int64_t id : tokenizer.encode(text)) {
     const std::string piece = stream.push(tokenizer.bytes_of(id));
-    EXPECT_EQ(piece.find("\xEF\xBF\xBD"), std::string::npos) << "a character was given out in parts";
+    EXPECT_EQ(piece.find("\xEF\xBF\xBD"), std::string::npos)
+        << "a character was given out in parts";
     streamed += piece;
   }
   EXPECT_EQ(streamed + stream.finish(), text);
@@ -55,7 +60,9 @@ TEST(Tokenizer, StreamsTheSameTextAsItDecodes) {
 
 TEST(Tokenizer, RefusesAFileOfAnotherKind) {
   const auto path = std::filesystem::path(::testing::TempDir()) / "other_tokenizer.json";
-  for (const char* content : {"", "{}", "[1, 2]", R"({"model": {"type": "WordPiece"}, "pre_tokenizer": {"pretokenizers": []}})"}) {
+  for (const char* content :
+       {"", "{}", "[1, 2]",
+        R"({"model": {"type": "WordPiece"}, "pre_tokenizer": {"pretokenizers": []}})"}) {
     std::ofstream(path) << content;
     EXPECT_THROW(Tokenizer{path}, std::runtime_error) << content;
   }
@@ -82,8 +89,10 @@ TEST(ChatTemplate, RendersTheModelsFormat) {
   if (!model_is_there()) GTEST_SKIP() << no_model();
   const ChatTemplate chat(model_folder() / "tokenizer_config.json");
   EXPECT_EQ(chat.render("Hi", "Be brief."),
-            "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
-  EXPECT_NE(chat.render("Hi").find("You are a helpful AI assistant named SmolLM"), std::string::npos);
+            "<|im_start|>system\nBe "
+            "brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
+  EXPECT_NE(chat.render("Hi").find("You are a helpful AI assistant named SmolLM"),
+            std::string::npos);
 }
 
 TEST(ChatTemplate, RefusesWhatIsNotChatMl) {
