@@ -31,7 +31,7 @@ write_basic_package_version_file(djinnConfigVersion.cmake COMPATIBILITY SameMino
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/djinnConfig.cmake ${CMAKE_CURRENT_BINARY_DIR}/djinnConfigVersion.cmake
   DESTINATION ${DJINN_INSTALL_CMAKE_DIR})
 
-if(BUILD_TESTING AND TARGET djinn_server)
+if(BUILD_TESTING AND TARGET djinn_server AND NOT DJINN_SANITIZE)
   add_test(NAME install/out_of_tree_app
     COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/tests/install/run.sh ${CMAKE_BINARY_DIR} ${CMAKE_CXX_COMPILER})
   set_tests_properties(install/out_of_tree_app PROPERTIES TIMEOUT 300 LABELS slow)
