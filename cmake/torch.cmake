@@ -30,6 +30,10 @@ target_include_directories(djinn_torch SYSTEM INTERFACE
 target_link_libraries(djinn_torch INTERFACE ${DJINN_TORCH_DIR}/lib/libtorch_cpu.so ${DJINN_TORCH_DIR}/lib/libc10.so)
 target_link_options(djinn_torch INTERFACE -Wl,-rpath,${DJINN_TORCH_DIR}/lib -Wl,--allow-shlib-undefined)
 target_compile_features(djinn_torch INTERFACE cxx_std_20)
+# ATen/native/DispatchStub.h declares different functions by what the wheel was built with.
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  target_compile_definitions(djinn_torch INTERFACE HAVE_AVX2_CPU_DEFINITION HAVE_AVX512_CPU_DEFINITION)
+endif()
 
 # The headers that cost most, compiled once: a file that includes them takes 2 s instead of 8. Not <torch/torch.h>: it
 # spends 8 of its 16 s on templates that gcc instantiates again in every file, with or without a precompiled header.
