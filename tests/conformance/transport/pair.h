@@ -6,9 +6,11 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
+#include <cstring>
 #include <functional>
 #include <memory>
 #include <ostream>
@@ -66,6 +68,14 @@ inline std::vector<Kind> all_kinds() {
   return kinds;
 }
 
+inline std::vector<Kind> kinds_named(const std::vector<std::string>& names) {
+  std::vector<Kind> kinds = all_kinds();
+  std::erase_if(kinds, [&](const Kind& kind) {
+    return std::find(names.begin(), names.end(), kind.name) == names.end();
+  });
+  return kinds;
+}
+
 inline std::string kind_name(const testing::TestParamInfo<Kind>& parameter) {
   return parameter.param.name;
 }
@@ -81,7 +91,10 @@ inline Address fresh_address(Address::Kind kind) {
 inline std::vector<std::byte> random_bytes(size_t count, uint64_t seed) {
   std::mt19937_64 random(seed);
   std::vector<std::byte> bytes(count);
-  for (std::byte& byte : bytes) byte = static_cast<std::byte>(random());
+  for (size_t i = 0; i < count; i += sizeof(uint64_t)) {
+    const uint64_t word = random();
+    std::memcpy(bytes.data() + i, &word, std::min(sizeof word, count - i));
+  }
   return bytes;
 }
 
