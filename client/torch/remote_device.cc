@@ -13,6 +13,8 @@
 
 #include "client/torch/generator.h"
 #include "client/torch/dtypes.h"
+#include "operators/allow_list.h"
+#include "operators/census.h"
 #include "serialization/base/limits.h"
 
 namespace djinn::client {
@@ -77,6 +79,16 @@ std::string program_name() {
   const ssize_t length = readlink("/proc/self/exe", path, sizeof path - 1);
   const std::string name = length > 0 ? std::string(path, static_cast<size_t>(length)) : "?";
   return name.substr(name.rfind('/') + 1) + " (pid " + std::to_string(getpid()) + ")";
+}
+
+// Asked only by a server whose operators are not ours.
+std::vector<OperatorSchema> operator_schemas() {
+  std::vector<OperatorSchema> out;
+  for (const std::string_view name : operators::allowed_operators()) {
+    const auto op = operators::find_operator(name);
+    if (op) out.push_back({.name = std::string(name), .hash = operators::schema_text_hash(*op)});
+  }
+  return out;
 }
 
 void print_stats() {
@@ -272,8 +284,8 @@ void RemoteDevice::connect() {
                                .token = options_.token,
                                .app = program_name(),
                                .libtorch_version = TORCH_VERSION,
-                               .schema_hash = {},
-                               .operators = {},
+                               .schema_hash = operators::schema_hash(operators::allowed_operators()),
+                               .operators = operator_schemas,
                                .connect_timeout = options_.connect_timeout,
                                .silence_timeout = options_.timeout});
   if (!opened) raise(opened.error());

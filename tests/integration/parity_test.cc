@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// The same program on the CPU and on a real server gives the same: forward, backward, layouts.
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+#include <torch/utils.h>
+
+#include "client/djinn.h"
+#include "tests/integration/programs.h"
+#include "tests/support/server_process.h"
+
+namespace djinn::testing {
+namespace {
+
+class Server : public ::testing::Environment {
+ public:
+  void SetUp() override {
+    at::set_num_threads(1);
+    process_ = std::make_unique<ServerProcess>(std::vector<std::string>{"--threads", "1"});
+    djinn::connect({.server = process_->address()});
+  }
+  void TearDown() override { process_.reset(); }
+
+ private:
+  std::unique_ptr<ServerProcess> process_;
+};
+const auto* const kServer = ::testing::AddGlobalTestEnvironment(new Server);
+
+class Parity : public ::testing::TestWithParam<Program> {};
+
+void PrintTo(const Program& program, std::ostream* out) { *out << program.name; }  // NOLINT: gtest
+
+// All element types that are compared become double, or complex double seen as doubles.
+at::Tensor comparable(const at::Tensor& tensor) {
+  auto host = tensor.detach().cpu();
+  if (host.is_complex()) host = at::view_as_real(host.resolve_conj());
+  return host.to(at::kDouble);
+}
+
+TEST_P(Parity, GivesWhatTheCpuGives) {
+  const Program& program = GetParam();
+  torch::manual_seed(3);
+  const auto expected = program.run(at::kCPU);
+  torch::manual_seed(3);
+  const auto got = program.run(at::Device("djinn"));
+  ASSERT_EQ(got.size(), expected.size());
+  for (size_t i = 0; i < got.size(); ++i) {
+    SCOPED_TRACE("result " + std::to_string(i));
+    ASSERT_EQ(got[i].sizes(), expected[i].sizes());
+    EXPECT_EQ(got[i].scalar_type(), expected[i].scalar_type());
+    EXPECT_EQ(got[i].strides(), expected[i].strides());
+    const auto a = comparable(got[i]);
+    const auto b = comparable(expected[i]);
+    if (a.numel() == 0) continue;
+    const auto difference = at::where(a.eq(b).logical_or(a.isnan().logical_and(b.isnan())), at::zeros({}, at::kDouble), (a - b).abs());
+    EXPECT_LE(difference.max().item<double>(), program.tolerance);
+  }
+}
+
+const auto kName = [](const auto& param) { return param.param.name; };
+INSTANTIATE_TEST_SUITE_P(Modules, Parity, ::testing::ValuesIn(module_programs()), kName);
+INSTANTIATE_TEST_SUITE_P(Tensors, Parity, ::testing::ValuesIn(tensor_programs()), kName);
+INSTANTIATE_TEST_SUITE_P(Training, Parity, ::testing::ValuesIn(training_programs()), kName);
+
+}  // namespace
+}  // namespace djinn::testing

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// Programs: what LibTorch users write, as functions of the device. Each is run on the CPU and on
+// djinn from the same seed, and must give the same.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include <ATen/ATen.h>
+
+namespace djinn::testing {
+
+struct Program {
+  std::string name;
+  std::function<std::vector<at::Tensor>(at::Device)> run;
+  double tolerance = 0;  // 0: equal to the last bit
+};
+
+// Modules of torch::nn, forward and backward.
+[[nodiscard]] std::vector<Program> module_programs();
+// Tensor operators, views, in-place, autograd without modules.
+[[nodiscard]] std::vector<Program> tensor_programs();
+// Loops with optimisers, saving and loading.
+[[nodiscard]] std::vector<Program> training_programs();
+
+}  // namespace djinn::testing
