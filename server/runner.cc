@@ -124,6 +124,11 @@ void Runner::take_reports(std::vector<Report>& reports) {
   reports.swap(reports_);
 }
 
+bool Runner::idle() {
+  MutexLock lock(mutex_);
+  return !busy_ && queue_.waiting() == 0 && closed_.empty();
+}
+
 ReplayStats Runner::stats(SessionId session) {
   std::shared_ptr<Lane> lane;
   {

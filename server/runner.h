@@ -71,6 +71,8 @@ class Runner {
 
   // What happened since the last call, in order, swapped into `reports` (which must be empty).
   void take_reports(std::vector<Report>& reports);
+  // Nothing runs, is queued or waits to be freed.
+  [[nodiscard]] bool idle();
   // Only while the session is open.
   [[nodiscard]] ReplayStats stats(SessionId session);
 

@@ -80,6 +80,8 @@ void Server::stop() {
   loop_.wake();
 }
 
+bool Server::idle() { return sessions_.empty() && runner_.idle(); }
+
 void Server::begin_drain() {
   spdlog::info("stopping: {} sessions", sessions_.size());
   draining_ = true;

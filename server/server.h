@@ -46,6 +46,9 @@ class Server {
   // `run` at once. Any thread; async-signal-safe.
   void stop();
 
+  // Nothing is left to do: no session, and no job of one that is gone. The thread of `run`.
+  [[nodiscard]] bool idle();
+
   // -- for tests and, later, metrics; the thread of `run`, or when it does not run
   [[nodiscard]] size_t sessions() const { return sessions_.size(); }
   [[nodiscard]] ArtifactStore& artifacts() { return artifacts_; }

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+// djinn-server: settings -> device, loop, server -> run. All wiring is here.
+//
+// What it prints is part of its contract: one line "listening on ADDRESS" per listener on stdout,
+// flushed; everything else goes to stderr.
+#include <CLI/CLI.hpp>
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <csignal>
+#include <cstdio>
+#include <fstream>
+#include <iterator>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "server/server.h"
+#include "server/settings/settings.h"
+#include "server/torch/cpu_device.h"
+
+namespace djinn::server {
+namespace {
+
+constexpr const char* kAbout =
+    "Runs the tensor operators of other programs. A LibTorch program uses it by selecting the\n"
+    "device \"djinn\" with DJINN_SERVER=tcp://host:port in its environment.\n\n"
+    "Every setting can be a flag, a variable (DJINN_SERVER_DEVICE_MEMORY=2GiB) or a line of the\n"
+    "config file (device-memory = \"2GiB\"); flags win over variables, and variables over the file.\n";
+constexpr const char* kExamples =
+    "Examples:\n"
+    "  djinn-server --listen tcp://127.0.0.1:0 --device cpu     local clients, any free port\n"
+    "  djinn-server --listen tcp://0.0.0.0:7400 --token-file t  other machines, with tokens\n"
+    "  djinn-server --print-config > server.toml                what is set, to be edited\n"
+    "SIGTERM finishes what is queued (10 s at most) and says goodbye; a second one ends at once.\n";
+
+std::atomic<Server*> stop_target = nullptr;
+std::atomic<int> signals_seen = 0;
+
+void on_signal(int /*signal*/) {
+  if (signals_seen.fetch_add(1) > 0) _exit(1);
+  if (Server* const server = stop_target.load()) server->stop();
+}
+
+Result<std::string> read_file(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::string text{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+  if (!in) return Error{ErrorCode::kNotFound, path + ": cannot be read"};
+  return text;
+}
+
+// What the command line says; nothing: it was --help or --version, or wrong.
+struct CommandLine {
+  Layer flags;
+  std::string config_file;
+  bool print_config = false;
+};
+Result<CommandLine> parse(CLI::App& app, int argc, char** argv, int& exit_code) {
+  CommandLine out;
+  app.footer(kExamples);
+  app.set_version_flag("--version", std::string("djinn-server ") + DJINN_VERSION);
+  app.add_option("--config", out.config_file, "Read settings from this TOML file")
+      ->type_name("FILE")
+      ->envname("DJINN_SERVER_CONFIG");
+  app.add_flag("--print-config", out.print_config, "Print the settings as TOML, and end");
+  for (const SettingInfo& info : setting_infos()) {
+    std::string name = std::string("--") + info.name;
+    if (name == "--token-file") name += ",--tokens";
+    std::vector<std::string>& values = out.flags[info.name];
+    if (info.value == nullptr) {
+      app.add_flag_callback(name, [&values] { values = {"true"}; }, info.help);
+    } else {
+      app.add_option(name, values, info.help)->type_name(info.value)->allow_extra_args(false);
+    }
+  }
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    exit_code = app.exit(e, std::cout, std::cerr);
+    return Error{ErrorCode::kCancelled, ""};
+  }
+  return out;
+}
+
+Result<Settings> load(const CommandLine& command_line) {
+  std::vector<Layer> layers{command_line.flags};
+  layers.push_back(settings_from_environment([](const char* name) {
+    return std::getenv(name);  // NOLINT(concurrency-mt-unsafe): there is one thread yet
+  }));
+  if (!command_line.config_file.empty()) {
+    DJINN_TRY(const std::string text, read_file(command_line.config_file));
+    DJINN_TRY(Layer file, settings_from_toml(text, command_line.config_file));
+    layers.push_back(std::move(file));
+  }
+  return resolve(layers);
+}
+
+Result<std::unique_ptr<Device>> make_device(const Settings& settings) {
+  if (settings.device.starts_with("cuda:")) {
+    return Error{ErrorCode::kUnsupported,
+                 "--device " + settings.device + ": this build of djinn-server has no CUDA plugin"};
+  }
+  return make_cpu_device({.memory_budget_bytes = settings.device_memory_bytes,
+                          .threads = settings.threads});
+}
+
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+Result<> write_port(const std::string& path, uint16_t port) {
+  const std::string unfinished = path + ".new";  // A reader sees nothing or all of it.
+  {
+    std::ofstream out(unfinished);
+    out << port << "\n";
+    if (!out.flush()) return Error{ErrorCode::kFailed, path + ": cannot be written"};
+  }
+  if (std::rename(unfinished.c_str(), path.c_str()) == 0) return Unit{};
+  return Error{ErrorCode::kFailed, path + ": cannot be written"};
+}
+
+Result<> listen(Server& server, const Settings& settings) {
+  std::vector<transport::Address> bound;
+  for (const transport::Address& address : settings.listen) {
+    DJINN_TRY(bound.emplace_back(), server.listen(address));
+  }
+  for (const transport::Address& address : bound) {
+    std::printf("listening on %s\n", address.text().c_str());
+  }
+  std::fflush(stdout);
+  if (settings.port_file.empty()) return Unit{};
+  for (const transport::Address& address : bound) {
+    if (address.kind == transport::Address::Kind::kTcp) {
+      return write_port(settings.port_file, address.port);
+    }
+  }
+  return Error{ErrorCode::kInvalid, "port-file: no listener has a port"};
+}
+
+Result<> serve(const Settings& settings) {
+  ServerOptions options{.access = {}, .artifact_cache_bytes = settings.artifact_cache_bytes};
+  if (!settings.token_file.empty()) {
+    DJINN_TRY(const std::string text, read_file(settings.token_file));
+    DJINN_TRY(options.access, Access::parse(text));
+  }
+  options.access.allow_anonymous(settings.allow_anonymous);
+  raise_descriptor_limit();
+  DJINN_TRY(const auto device, make_device(settings));
+  DJINN_TRY(const auto loop, transport::make_loop({.single_thread = true}));
+  Server server(*loop, *device, std::move(options));
+  stop_target = &server;
+  DJINN_TRY([[maybe_unused]] const Unit listening, listen(server, settings));
+  spdlog::info("device {} with LibTorch {}, I/O by {}", device->name(), device->libtorch_version(),
+               loop->kind());
+  DJINN_TRY([[maybe_unused]] const Unit done, server.run());
+  stop_target = nullptr;
+  if (!server.idle()) {
+    spdlog::warn("stopped before everything had ended");
+    spdlog::default_logger()->flush();
+    _exit(0);  // A job still runs, and nobody waits for it.
+  }
+  return Unit{};
+}
+
+int main(int argc, char** argv) {
+  CLI::App app(kAbout, "djinn-server");
+  int exit_code = 0;
+  const auto command_line = parse(app, argc, argv, exit_code);
+  if (!command_line) return exit_code;
+  const auto settings = load(*command_line);
+  if (settings && command_line->print_config) {
+    std::fputs(to_toml(*settings).c_str(), stdout);
+    return 0;
+  }
+  auto result = [&]() -> Result<> {
+    if (!settings) return settings.error();
+    spdlog::set_default_logger(spdlog::stderr_color_mt("djinn"));
+    spdlog::set_pattern("%Y-%m-%d %H:%M:%S.%e %^%l%$ %v");
+    spdlog::set_level(spdlog::level::from_str(settings->log_level));
+    struct sigaction action {};
+    action.sa_handler = on_signal;
+    sigaction(SIGTERM, &action, nullptr);
+    sigaction(SIGINT, &action, nullptr);
+    return serve(*settings);
+  }();
+  if (result) return 0;
+  std::fprintf(stderr, "djinn-server: %s\n", result.error().message.c_str());
+  return 1;
+}
+
+}  // namespace
+}  // namespace djinn::server
+
+int main(int argc, char** argv) { return djinn::server::main(argc, argv); }

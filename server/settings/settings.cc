@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/settings/settings.h"
+
+#include <toml++/toml.h>
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <charconv>
+#include <sstream>
+#include <thread>
+
+#include "server/settings/byte_size.h"
+
+namespace djinn::server {
+namespace {
+
+constexpr const char* kDefaultListen = "tcp://127.0.0.1:7400";
+constexpr uint64_t kDefaultArtifactCacheBytes = uint64_t{4} << 30;
+constexpr int kThreadsMax = 4096;
+
+Error wrong(std::string_view name, const std::string& why) {
+  return {ErrorCode::kInvalid, std::string(name) + ": " + why};
+}
+
+// The values of a setting in the first layer that has it.
+const std::vector<std::string>* find(const std::vector<Layer>& layers, std::string_view name) {
+  for (const Layer& layer : layers) {
+    if (const auto at = layer.find(name); at != layer.end() && !at->second.empty()) {
+      return &at->second;
+    }
+  }
+  return nullptr;
+}
+
+std::string text_or(const std::vector<Layer>& layers, std::string_view name, std::string fallback) {
+  const auto* const values = find(layers, name);
+  return values == nullptr ? std::move(fallback) : values->back();
+}
+
+Result<bool> parse_switch(std::string_view name, const std::string& text) {
+  if (text == "true" || text == "1" || text == "yes") return true;
+  if (text == "false" || text == "0" || text == "no" || text.empty()) return false;
+  return wrong(name, "\"" + text + "\" is neither true nor false");
+}
+
+Result<int> parse_threads(const std::string& text) {
+  int value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc{} || end != text.data() + text.size() || value < 1 ||
+      value > kThreadsMax) {
+    return wrong("threads", "\"" + text + "\" is no number from 1 to 4096");
+  }
+  return value;
+}
+
+Result<std::string> parse_device(const std::string& text) {
+  const std::string_view cuda = "cuda:";
+  const std::string_view index = std::string_view(text).substr(std::min(cuda.size(), text.size()));
+  const bool numbered = text.starts_with(cuda) && !index.empty() && index.size() <= 3 &&
+                        std::ranges::all_of(index, [](unsigned char c) { return std::isdigit(c); });
+  if (text == "cpu" || text == "auto" || numbered) return text;
+  return wrong("device", "\"" + text + "\" is none of cpu, cuda:0 (or another number), auto");
+}
+
+Result<std::string> parse_level(const std::string& text) {
+  static constexpr std::array<std::string_view, 6> kLevels{"trace", "debug", "info",
+                                                           "warn",  "error", "off"};
+  if (std::ranges::find(kLevels, text) != kLevels.end()) return text;
+  return wrong("log-level", "\"" + text + "\" is none of trace, debug, info, warn, error, off");
+}
+
+Result<uint64_t> bytes_or(const std::vector<Layer>& layers, std::string_view name,
+                          uint64_t fallback) {
+  const auto* const values = find(layers, name);
+  if (values == nullptr) return fallback;
+  auto bytes = parse_bytes(values->back());
+  if (!bytes) return wrong(name, bytes.error().message);
+  return bytes;
+}
+
+std::optional<std::string> text_of(const toml::node& node) {
+  if (const auto text = node.value_exact<std::string>()) return text;
+  if (const auto number = node.value_exact<int64_t>()) return std::to_string(*number);
+  if (const auto flag = node.value_exact<bool>()) return *flag ? "true" : "false";
+  return std::nullopt;
+}
+
+}  // namespace
+
+const std::vector<SettingInfo>& setting_infos() {
+  static const std::vector<SettingInfo> kInfos = {
+      {"listen", "ADDRESS",
+       "Where to accept clients: tcp://host:port (port 0: any free one) or unix:///path. "
+       "May be given several times. Default: tcp://127.0.0.1:7400"},
+      {"device", "DEVICE", "What runs the operators: cpu, cuda:0, or auto (a GPU if there is one). "
+                           "Default: auto"},
+      {"threads", "N", "Threads that work on one operator. Default: one per core"},
+      {"device-memory", "SIZE",
+       "Tensors of all clients together take at most this, as 2GiB or 512M; 0: no limit. Default: 0"},
+      {"artifact-cache", "SIZE",
+       "Weights that nobody uses stay in memory for the next client, up to this. "
+       "Default: half of device-memory, or 4GiB without a limit"},
+      {"log-level", "LEVEL", "trace, debug, info, warn, error or off; logs go to stderr. "
+                             "Default: info"},
+      {"allow-anonymous", nullptr,
+       "Let clients without a token in from other machines too. Without it they may come over "
+       "loopback and unix sockets only"},
+      {"token-file", "FILE", "Lines of the form token=tenant; who has a token is that tenant"},
+      {"port-file", "FILE", "Write the number of the first TCP port here, when it is open"},
+  };
+  return kInfos;
+}
+
+Layer settings_from_environment(const GetEnv& get) {
+  Layer layer;
+  for (const SettingInfo& info : setting_infos()) {
+    std::string name = std::string("DJINN_SERVER_") + info.name;
+    std::ranges::transform(name, name.begin(), [](unsigned char c) {
+      return c == '-' ? '_' : static_cast<char>(std::toupper(c));
+    });
+    const char* const value = get(name.c_str());
+    if (value == nullptr) continue;
+    std::istringstream parts(value);
+    const bool list = std::string_view(info.name) == "listen";
+    for (std::string part; std::getline(parts, part, list ? ',' : '\n');) {
+      layer[info.name].push_back(part);
+    }
+  }
+  return layer;
+}
+
+Result<Layer> settings_from_toml(std::string_view text, const std::string& path) {
+  Layer layer;
+  toml::table table;
+  try {
+    table = toml::parse(text);
+  } catch (const toml::parse_error& e) {
+    return wrong(path, "line " + std::to_string(e.source().begin.line) + ": " +
+                           std::string(e.description()));
+  }
+  for (const auto& [key, node] : table) {
+    const std::string name(key.str());
+    const auto& infos = setting_infos();
+    if (std::ranges::none_of(infos, [&](const SettingInfo& info) { return name == info.name; })) {
+      return wrong(path, "there is no setting \"" + name + "\"");
+    }
+    std::vector<std::string>& values = layer[name];
+    bool good = true;
+    const auto add = [&](const toml::node& item) {
+      const auto value = text_of(item);
+      good = good && value.has_value();
+      if (value) values.push_back(*value);
+    };
+    if (const toml::array* const list = node.as_array()) {
+      for (const toml::node& item : *list) add(item);
+    } else {
+      add(node);
+    }
+    if (!good) return wrong(path, name + " is neither a text, a number, a switch nor a list of texts");
+  }
+  return layer;
+}
+
+Result<Settings> resolve(const std::vector<Layer>& layers) {
+  Settings out;
+  const std::vector<std::string> fallback{kDefaultListen};
+  const auto* const listen = find(layers, "listen");
+  for (const std::string& text : listen == nullptr ? fallback : *listen) {
+    auto address = transport::parse_address(text);
+    if (!address) return wrong("listen", address.error().message);
+    out.listen.push_back(std::move(*address));
+  }
+  DJINN_TRY(out.device, parse_device(text_or(layers, "device", "auto")));
+  const unsigned cores = std::max(1U, std::thread::hardware_concurrency());
+  DJINN_TRY(out.threads, parse_threads(text_or(layers, "threads", std::to_string(cores))));
+  DJINN_TRY(out.device_memory_bytes, bytes_or(layers, "device-memory", 0));
+  const uint64_t cache =
+      out.device_memory_bytes == 0 ? kDefaultArtifactCacheBytes : out.device_memory_bytes / 2;
+  DJINN_TRY(out.artifact_cache_bytes, bytes_or(layers, "artifact-cache", cache));
+  DJINN_TRY(out.log_level, parse_level(text_or(layers, "log-level", "info")));
+  DJINN_TRY(out.allow_anonymous,
+            parse_switch("allow-anonymous", text_or(layers, "allow-anonymous", "false")));
+  out.token_file = text_or(layers, "token-file", "");
+  out.port_file = text_or(layers, "port-file", "");
+  return out;
+}
+
+std::string to_toml(const Settings& settings) {
+  toml::array listen;
+  for (const auto& address : settings.listen) listen.push_back(address.text());
+  const toml::table table{
+      {"listen", listen},
+      {"device", settings.device},
+      {"threads", settings.threads},
+      {"device-memory", bytes_text(settings.device_memory_bytes)},
+      {"artifact-cache", bytes_text(settings.artifact_cache_bytes)},
+      {"log-level", settings.log_level},
+      {"allow-anonymous", settings.allow_anonymous},
+      {"token-file", settings.token_file},
+      {"port-file", settings.port_file},
+  };
+  std::ostringstream out;
+  out << table << "\n";
+  return out.str();
+}
+
+}  // namespace djinn::server

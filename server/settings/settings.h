@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// Settings: what an operator may choose, from flags, the environment and a file.
+//
+// A flag wins over DJINN_SERVER_*, that over the file, that over the default. Every setting has one
+// name in all three: --device-memory, DJINN_SERVER_DEVICE_MEMORY, device-memory = "2GiB".
+// Threading: plain values.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "serialization/base/result.h"
+#include "serialization/transport/connection.h"
+
+namespace djinn::server {
+
+struct Settings {
+  std::vector<transport::Address> listen;
+  std::string device;                  // "cpu", "cuda:0" or "auto"
+  int threads = 0;                     // within an operator
+  uint64_t device_memory_bytes = 0;    // 0: no limit
+  uint64_t artifact_cache_bytes = 0;
+  std::string log_level;
+  bool allow_anonymous = false;
+  std::string token_file;              // Empty: there are no tokens.
+  std::string port_file;               // Empty: none is written.
+};
+
+// One source's settings: name -> values, as text.
+using Layer = std::map<std::string, std::vector<std::string>, std::less<>>;
+
+struct SettingInfo {
+  const char* name;      // "device-memory"
+  const char* value;     // "SIZE"; null: a switch
+  const char* help;
+};
+[[nodiscard]] const std::vector<SettingInfo>& setting_infos();
+
+// DJINN_SERVER_LISTEN and so on; several addresses are separated by commas.
+using GetEnv = std::function<const char*(const char*)>;
+[[nodiscard]] Layer settings_from_environment(const GetEnv& get);
+// kInvalid names the line, or the key that is unknown.
+Result<Layer> settings_from_toml(std::string_view text, const std::string& path);
+
+// The first layer wins. kInvalid names the setting and what it accepts.
+Result<Settings> resolve(const std::vector<Layer>& layers);
+
+// What settings_from_toml reads back.
+[[nodiscard]] std::string to_toml(const Settings& settings);
+
+}  // namespace djinn::server
