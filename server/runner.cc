@@ -4,48 +4,47 @@
 #include <pthread.h>
 
 #include <cassert>
+#include <optional>
 #include <utility>
 
 #include "server/clock.h"
 
 namespace djinn::server {
 
-// Turns what a job's Replay says into reports, and knows whether the last one told of the end.
+// Turns what a job's Replay says into reports. The last one, which says that the job has ended, is
+// kept until that is true.
 class Runner::Reporter final : public AnswerSink {
  public:
   using Deliver = std::function<void(Report)>;
   Reporter(SessionId session, const Task& task, const Deliver& deliver)
-      : session_(session), task_(task), deliver_(deliver) {}
+      : deliver_(deliver),
+        last_{.session = session,
+              .job = task.work.job,
+              .finished = true,
+              .staged_bytes = task.staged_bytes,
+              .inline_bytes = task.inline_bytes,
+              .bytes = {}} {}
 
   void answer(const Work& work, uint32_t index, Result<Answer> answer) override {
     const graph::Plan& plan = *work.plan;
-    // Nothing runs behind the last entry, so its answer is the end of the job.
-    const bool finished = index + 1 == plan.answers && plan.entries.back().answer == index;
-    ended_ = ended_ || finished;
-    deliver_({.session = session_,
+    // Nothing runs behind the last entry, so its answer and the end of the job are one report.
+    if (index + 1 == plan.answers && plan.entries.back().answer == index) {
+      last_.answer = index;
+      last_.bytes = std::move(answer);
+      return;
+    }
+    deliver_({.session = last_.session,
               .job = work.job,
               .answer = index,
-              .finished = finished,
-              .staged_bytes = finished ? task_.staged_bytes : 0,
-              .inline_bytes = finished ? task_.inline_bytes : 0,
               .bytes = std::move(answer)});
   }
 
-  void end() {
-    if (ended_) return;
-    deliver_({.session = session_,
-              .job = task_.work.job,
-              .finished = true,
-              .staged_bytes = task_.staged_bytes,
-              .inline_bytes = task_.inline_bytes,
-              .bytes = {}});
-  }
+  // Once, when the job has run.
+  Report take_last() { return std::move(last_); }
 
  private:
-  const SessionId session_;
-  const Task& task_;
   const Deliver& deliver_;
-  bool ended_ = false;
+  Report last_;
 };
 
 Runner::Runner(Device& device, std::function<void()> wake)
@@ -88,6 +87,7 @@ bool Runner::try_run(SessionId session, Task& task, std::vector<Report>& reports
   const Reporter::Deliver deliver = [&](Report report) { reports.push_back(std::move(report)); };
   Reporter reporter(session, task, deliver);
   run(*lane, task, reporter);
+  reports.push_back(reporter.take_last());
   MutexLock lock(mutex_);
   busy_ = false;
   if (has_work()) wanted_.notify_one();
@@ -174,18 +174,23 @@ bool Runner::step() {
   for (const auto& each : shrinking) each->replay->shrink();
   shrinking.clear();
   closed.clear();  // Here the Replays of closed sessions die, before the next job needs memory.
-  if (lane != nullptr) run_one(std::move(lane), std::move(task));
-  MutexLock lock(mutex_);
-  busy_ = false;
+  std::optional<Report> last;
+  if (lane != nullptr) last = run_one(*lane, std::move(task));
+  {
+    MutexLock lock(mutex_);
+    busy_ = false;
+    if (lane != nullptr) queue_.done(lane->session);
+  }
+  // Only now, so that the client's next job, which may come at once, finds the device idle.
+  if (last) publish(std::move(*last));
   return true;
 }
 
-void Runner::run_one(std::shared_ptr<Lane> lane, Task task) {
+Report Runner::run_one(Lane& lane, Task task) {
   const Reporter::Deliver deliver = [this](Report report) { publish(std::move(report)); };
-  Reporter reporter(lane->session, task, deliver);
-  run(*lane, task, reporter);
-  MutexLock lock(mutex_);
-  queue_.done(lane->session);
+  Reporter reporter(lane.session, task, deliver);
+  run(lane, task, reporter);
+  return reporter.take_last();
 }
 
 void Runner::run(Lane& lane, const Task& task, Reporter& reporter) {
@@ -193,7 +198,6 @@ void Runner::run(Lane& lane, const Task& task, Reporter& reporter) {
   lane.replay->run(task.work, reporter);
   task.run_time->last_elements.store(task.elements, std::memory_order_relaxed);
   task.run_time->last_ns.store(now_ns() - begin_ns, std::memory_order_relaxed);
-  reporter.end();
 }
 
 void Runner::publish(Report report) {

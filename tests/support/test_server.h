@@ -4,6 +4,7 @@
 // Threading: made and destroyed by the test's thread.
 #pragma once
 
+#include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -28,6 +29,7 @@ class TestServer {
   };
   TestServer() : TestServer(Options{}) {}
   explicit TestServer(Options options) : device(options.budget_bytes) {
+    spdlog::set_level(spdlog::level::off);
     std::promise<void> ready;
     thread_ = std::thread([this, &options, &ready] { main(options, ready); });
     ready.get_future().wait();
@@ -66,7 +68,6 @@ class TestServer {
   FakeDevice device;
   transport::Address tcp;
   transport::Address unix_socket;
-  std::atomic<uint64_t> enters = 0;
 
  private:
   void main(const Options& options, std::promise<void>& ready) {
