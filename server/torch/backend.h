@@ -27,8 +27,10 @@ class Backend {
   // Replaces operators that LibTorch cannot run on this device; null: it can.
   [[nodiscard]] virtual Kernel kernel_of(std::string_view name) const = 0;
 
-  // Runs `body` with the thread prepared for work on this device.
-  virtual void enter(const std::function<void()>& body) = 0;
+  // Runs `body` with the thread prepared for this session's work on this device.
+  virtual void enter(SessionId session, const std::function<void()>& body) = 0;
+  // A session ended or rests: memory that is kept for reuse may go.
+  virtual void trim() = 0;
 
   // Throws c10::OutOfMemoryError; its text names what was asked and what is free.
   [[nodiscard]] virtual c10::Storage allocate(uint64_t bytes, Fill fill) = 0;

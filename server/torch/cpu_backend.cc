@@ -41,7 +41,7 @@ class CpuBackend final : public Backend {
 
   Result<std::shared_ptr<Buffer>> stage(uint64_t bytes) override {
     try {
-      return std::make_shared<CpuBuffer>(CpuMemory::instance().allocate(bytes), bytes);
+      return std::make_shared<CpuBuffer>(CpuMemory::instance().allocate_raw(bytes), bytes);
     } catch (const std::exception& exception) {
       return Error(*translate(exception, "upload"));
     }
@@ -49,17 +49,22 @@ class CpuBackend final : public Backend {
 
   Kernel kernel_of(std::string_view name) const override { return cpu_kernel_of(name); }
 
-  void enter(const std::function<void()>& body) override {
+  void enter(SessionId session, const std::function<void()>& body) override {
     thread_local int threads = 0;  // OpenMP keeps this per thread.
     if (threads != threads_) at::set_num_threads(threads_);
     threads = threads_;
+    struct Owner {
+      explicit Owner(SessionId id) { CpuMemory::set_owner(id.value); }
+      ~Owner() { CpuMemory::set_owner(0); }
+    } const owner(session);
     body();
   }
+  void trim() override { CpuMemory::instance().trim(); }
 
   c10::Storage allocate(uint64_t bytes, Fill fill) override {
     CpuMemory& memory = CpuMemory::instance();
     return {c10::Storage::use_byte_size_t(), static_cast<size_t>(bytes),
-            fill == Fill::kZero ? memory.allocate_zeroed(bytes) : memory.allocate(bytes), nullptr,
+            fill == Fill::kZero ? memory.allocate_zeroed(bytes) : memory.allocate_raw(bytes), nullptr,
             false};
   }
 

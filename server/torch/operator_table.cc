@@ -60,6 +60,7 @@ ArgInfo describe_arg(const c10::Argument& argument) {
   }
   info.type = arg_type(type);
   info.written = argument.alias_info() != nullptr && argument.alias_info()->isWrite();
+  info.never = argument.name() == "pin_memory";  // Pinned memory has no budget.
   if (info.type == ArgType::kBools && argument.N()) info.exactly = *argument.N();
   return info;
 }

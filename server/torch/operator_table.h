@@ -34,6 +34,7 @@ struct ArgInfo {
   ArgType type = ArgType::kUnsupported;
   bool optional = false;  // may be None
   bool written = false;   // says the schema
+  bool never = false;     // kBool: must be false
   int32_t exactly = -1;   // kBools: how many
 };
 

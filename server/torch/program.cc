@@ -69,7 +69,18 @@ class Builder {
     }
     step.variables.count = size(program_->variables) - step.variables.first;
     step.operands.count = size(program_->operands) - step.operands.first;
+    if (reads_what_it_overwrites(step)) step.overwritten = graph::kNone;
     return Unit{};
+  }
+
+  // The destination is also a source: its bytes are read before they are written.
+  [[nodiscard]] bool reads_what_it_overwrites(const OpStep& step) const {
+    if (step.overwritten == graph::kNone) return false;
+    const auto operands = program_->of(program_->operands, step.operands);
+    return std::ranges::any_of(operands, [&](uint32_t operand) {
+      return operand != step.overwritten &&
+             plan_.operands[operand].slot == plan_.operands[step.overwritten].slot;
+    });
   }
 
   Result<> add_arg(OpStep& step, const Entry& entry, uint32_t place) {
@@ -116,8 +127,10 @@ class Builder {
       case ArgType::kGenerator:
         return expect(ArgKind::kGenerator, Source::kGenerator, "must be a generator");
       case ArgType::kBool:
+        if (arg.kind != ArgKind::kBool) return "must be a bool";
+        if (arg.flag && info.never) return "must be false";
         value = arg.flag;
-        return arg.kind == ArgKind::kBool ? nullptr : "must be a bool";
+        return nullptr;
       case ArgType::kString:
         if (arg.kind != ArgKind::kString) return "must be a string";
         value = plan_.strings[arg.first];

@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/torch/replay.h"
 
-#include <ATen/core/LegacyTypeDispatch.h>
-#include <c10/core/GradMode.h>
+#include <c10/core/InferenceMode.h>
 
 namespace djinn::server {
+
+TorchReplay::~TorchReplay() {
+  programs_.clear();
+  state_.table = {};
+  state_.backend.trim();
+}
 
 void TorchReplay::run(const Work& work, AnswerSink& sink) {
   if (work.numbers == nullptr || work.numbers->size() != work.plan->kinds.size()) {
@@ -16,9 +21,8 @@ void TorchReplay::run(const Work& work, AnswerSink& sink) {
     refuse(work, sink, program.error());
     return;
   }
-  state_.backend.enter([&] {
-    const c10::NoGradGuard no_grad;
-    const at::AutoDispatchBelowADInplaceOrView below;
+  state_.backend.enter(session_, [&] {
+    const c10::InferenceMode inference;
     Run(state_, **program, work, sink).run();
   });
   publish();
@@ -50,6 +54,7 @@ void TorchReplay::shrink() {
   by_plan_.clear();
   programs_.clear();
   state_.table.shrink();
+  state_.backend.trim();
 }
 
 void TorchReplay::publish() {

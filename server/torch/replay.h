@@ -16,7 +16,9 @@ namespace djinn::server {
 
 class TorchReplay final : public Replay {
  public:
-  TorchReplay(Backend& backend, OperatorTable& table) : state_(backend), table_(table) {}
+  TorchReplay(SessionId session, Backend& backend, OperatorTable& table)
+      : session_(session), state_(backend), table_(table) {}
+  ~TorchReplay() override;
   void run(const Work& work, AnswerSink& sink) override;
   void shrink() override;
   [[nodiscard]] ReplayStats stats() const override;
@@ -28,6 +30,7 @@ class TorchReplay final : public Replay {
   void refuse(const Work& work, AnswerSink& sink, const Error& error);
   void publish();
 
+  const SessionId session_;
   SessionState state_;
   OperatorTable& table_;
   Programs programs_;

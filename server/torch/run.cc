@@ -66,6 +66,18 @@ SharedError Run::caught(const std::string& who, const std::function<void()>& bod
 }
 
 void Run::run() {
+  const SharedError error = caught("job", [this] { run_entries(); });
+  // Only bookkeeping can fail here, for want of memory.
+  while (error != nullptr && answered_ < plan_.answers) answer(answered_, Error(*error));
+  program_.last = error == nullptr ? work_.numbers : nullptr;
+}
+
+void Run::answer(uint32_t index, Result<Answer> what) {
+  ++answered_;
+  sink_.answer(work_, index, std::move(what));
+}
+
+void Run::run_entries() {
   ++session_.runs;
   release_strays();
   bind();
@@ -76,7 +88,6 @@ void Run::run() {
     for (uint32_t d = first; d < program_.dying_ends[i]; ++d) die(program_.dying[d]);
   }
   keep();
-  program_.last = work_.numbers;
 }
 
 void Run::release_strays() {

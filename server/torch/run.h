@@ -47,6 +47,8 @@ class Run {
 
  private:
   // -- the job's frame (run.cc)
+  void run_entries();
+  void answer(uint32_t index, Result<Answer> what);
   void release_strays();
   void bind();
   void bind_fresh(uint32_t index, uint64_t id);
@@ -111,6 +113,7 @@ class Run {
   Stack kept_;
   Geometry geometry_;
   size_t inline_at_ = 0;
+  uint32_t answered_ = 0;
 };
 
 // The error that an exception of LibTorch or of ours means, with `who` in front.

@@ -108,7 +108,7 @@ void Run::box(const OpStep& step, const Variable& variable, c10::IValue& out) {
   // A mixed list has its numbers in several places; it is rare enough to be boxed each time.
   const bool mixed = arg.kind == ArgKind::kList;
   c10::IValue& kept = program_.values[step.args.first + variable.place];
-  if (mixed || !step.built || !same(arg)) {
+  if (mixed || !step.built || program_.last == nullptr || !same(arg)) {
     kept = list_of_numbers(variable.source, arg);
     out = kept;
   }

@@ -133,14 +133,14 @@ void Run::fetch(const graph::Entry& entry) {
   Cell& cell = this->cell(from.slot);
   SharedError error = cell.error;
   if (error == nullptr) {
-    std::optional<Answer> answer;
-    error = caught("fetch", [&] { answer = answer_of(cell, view(from)); });
+    std::optional<Answer> made;
+    error = caught("fetch", [&] { made = answer_of(cell, view(from)); });
     if (error == nullptr) {
-      sink_.answer(work_, entry.answer, std::move(*answer));
+      answer(entry.answer, std::move(*made));
       return;
     }
   }
-  sink_.answer(work_, entry.answer, Error(*error));
+  answer(entry.answer, Error(*error));
 }
 
 Answer Run::answer_of(Cell& cell, const at::Tensor& tensor) {

@@ -52,7 +52,7 @@ void Run::call(const OpStep& step) {
     if (op.kernel != nullptr) {
       op.kernel(stack_);
     } else {
-      op.handle.callBoxed(&stack_);
+      op.handle.redispatchBoxed(session_.keys, &stack_);
     }
   };
   if (op.default_generator) {
@@ -74,7 +74,7 @@ void Run::fail(const OpStep& step, const graph::Entry& entry, const SharedError&
   for (uint32_t i = 0; i < entry.result_count; ++i) {
     fail_result(plan_.results[entry.first_result + i], error);
   }
-  if (entry.kind == graph::EntryKind::kDeferredOp) sink_.answer(work_, entry.answer, Error(*error));
+  if (entry.kind == graph::EntryKind::kDeferredOp) answer(entry.answer, Error(*error));
 }
 
 // "aten::mm([8, 16] Float, [4, 4] Float)"

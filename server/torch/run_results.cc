@@ -187,7 +187,7 @@ void Run::answer_deferred(const OpStep& step, const graph::Entry& entry) {
   }
   auto bytes = std::make_shared<const graph::ByteString>(graph::encode_results(metas));
   const Bytes view = std::as_bytes(std::span(*bytes));
-  sink_.answer(work_, entry.answer, Answer{.owner = std::move(bytes), .bytes = view});
+  answer(entry.answer, Answer{.owner = std::move(bytes), .bytes = view});
 }
 
 }  // namespace djinn::server

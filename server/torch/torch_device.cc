@@ -33,8 +33,8 @@ class TorchDevice final : public Device {
     DJINN_TRY([[maybe_unused]] const auto built, build_program(plan, table_, backend_->device()));
     return Unit{};
   }
-  std::unique_ptr<Replay> open(SessionId) override {
-    return std::make_unique<TorchReplay>(*backend_, table_);
+  std::unique_ptr<Replay> open(SessionId session) override {
+    return std::make_unique<TorchReplay>(session, *backend_, table_);
   }
   DeviceMemory memory() const override { return backend_->memory(); }
 
