@@ -5,9 +5,9 @@
 // all) against send(2) and recv(2) of 64 bytes; then one large payload against the same bytes
 // through a blocking send/recv loop. Both arms are interleaved in the same run, and the ratio of
 // each pair of rounds is what is reported: on a shared machine, times of different minutes cannot
-// be compared.
+// be compared. The third arm is the same loop with zero-copy sends.
 //
-//   transport_pingpong [--poll] [--shared] [--zero-copy=BYTES] [--upload-mib=N] [--rounds=N]
+//   transport_pingpong [--poll] [--shared] [--upload-mib=N | --upload-kib=N] [--rounds=N]
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
@@ -19,11 +19,12 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
+#include <limits>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "serialization/transport/connection.h"
@@ -258,12 +259,41 @@ Flags parse(int argc, char** argv) {
     const std::string value(arg.substr(std::min(arg.size(), arg.find('=') + 1)));
     if (arg == "--poll") flags.loop.force_poll = true;
     if (arg == "--shared") flags.loop.single_thread = false;
-    if (arg.starts_with("--zero-copy=")) flags.loop.zero_copy_bytes = std::stoull(value);
     if (arg.starts_with("--upload-mib=")) flags.upload_bytes = std::stoull(value) << 20;
     if (arg.starts_with("--upload-kib=")) flags.upload_bytes = std::stoull(value) << 10;
     if (arg.starts_with("--rounds=")) flags.rounds = std::stoi(value);
   }
   return flags;
+}
+
+// One round of all arms, one after the other.
+struct Round {
+  double raw_ping_us = 0;
+  double ping_us = 0;
+  double enters_per_ping = 0;
+  double raw_upload_us = 0;
+  double upload_us = 0;
+  double zero_copy_us = 0;
+};
+
+Round run_round(RawPeer& raw, LoopPeer& ours, LoopPeer& zero_copy,
+                std::span<const std::byte> source) {
+  Round round;
+  std::vector<double> times;
+  raw.pings(times);
+  round.raw_ping_us = median(std::exchange(times, {}));
+  const uint64_t enters = ours.loop().stats().enters;
+  ours.pings(times);
+  round.ping_us = median(times);
+  round.enters_per_ping = static_cast<double>(ours.loop().stats().enters - enters) / kPingsPerRound;
+  // Small uploads are repeated until a round takes long enough to be timed.
+  const size_t repeats = std::max<size_t>(1, (size_t{64} << 20) / source.size());
+  for (size_t i = 0; i < repeats; ++i) {
+    round.raw_upload_us += raw.upload(source);
+    round.upload_us += ours.upload(source);
+    round.zero_copy_us += zero_copy.upload(source);
+  }
+  return round;
 }
 
 }  // namespace
@@ -272,37 +302,31 @@ int main(int argc, char** argv) {
   const Flags flags = parse(argc, argv);
   std::vector<std::byte> source(flags.upload_bytes, std::byte{7});
   std::vector<std::byte> destination(flags.upload_bytes, std::byte{1});
+  LoopOptions plain = flags.loop;
+  plain.zero_copy_bytes = std::numeric_limits<uint64_t>::max();
+  LoopOptions always_zero_copy = flags.loop;
+  always_zero_copy.zero_copy_bytes = 1;
   RawPeer raw(destination);
-  LoopPeer ours(flags.loop, destination);
+  LoopPeer ours(plain, destination);
+  LoopPeer zero_copy(always_zero_copy, destination);
   std::vector<double> ping_ratios;
   std::vector<double> upload_ratios;
-  for (int round = 0; round < flags.rounds; ++round) {
-    std::vector<double> raw_us;
-    std::vector<double> our_us;
-    raw.pings(raw_us);
-    const uint64_t enters = ours.loop().stats().enters;
-    ours.pings(our_us);
-    const double enters_per_ping =
-        static_cast<double>(ours.loop().stats().enters - enters) / kPingsPerRound;
-    ping_ratios.push_back(median(our_us) / median(raw_us));
-    // Small uploads are repeated until a round takes long enough to be timed.
-    const size_t repeats = std::max<size_t>(1, (size_t{64} << 20) / flags.upload_bytes);
-    double raw_upload = 0;
-    double our_upload = 0;
-    for (size_t i = 0; i < repeats; ++i) raw_upload += raw.upload(source);
-    for (size_t i = 0; i < repeats; ++i) our_upload += ours.upload(source);
-    upload_ratios.push_back(raw_upload / our_upload);
-    const double bytes = static_cast<double>(flags.upload_bytes * repeats);
+  std::vector<double> zero_copy_ratios;
+  for (int i = 0; i < flags.rounds; ++i) {
+    const Round round = run_round(raw, ours, zero_copy, source);
+    ping_ratios.push_back(round.ping_us / round.raw_ping_us);
+    upload_ratios.push_back(round.raw_upload_us / round.upload_us);
+    zero_copy_ratios.push_back(round.upload_us / round.zero_copy_us);
     std::printf(
-        "round %d: ping p50 raw %.2f us, %s %.2f us (x%.3f), %.3f enters per ping; upload raw %.0f "
-        "MB/s, %s %.0f MB/s (x%.3f)\n",
-        round, median(raw_us), ours.loop().kind(), median(our_us), ping_ratios.back(),
-        enters_per_ping, bytes / raw_upload, ours.loop().kind(), bytes / our_upload,
-        upload_ratios.back());
+        "round %d: ping p50 raw %.2f us, %s %.2f us (x%.3f), %.3f enters per ping; upload / raw "
+        "x%.3f, zero copy / plain x%.3f\n",
+        i, round.raw_ping_us, ours.loop().kind(), round.ping_us, ping_ratios.back(),
+        round.enters_per_ping, upload_ratios.back(), zero_copy_ratios.back());
   }
   std::printf(
-      "median of %d rounds: ping p50 ratio %.3f (lower is better), upload ratio %.3f (higher is "
-      "better)\n",
-      flags.rounds, median(ping_ratios), median(upload_ratios));
+      "median of %d rounds, uploads of %zu KiB: ping p50 / raw %.3f (lower is better), upload "
+      "throughput / raw %.3f, zero copy / plain %.3f (higher is better)\n",
+      flags.rounds, flags.upload_bytes >> 10, median(ping_ratios), median(upload_ratios),
+      median(zero_copy_ratios));
   return 0;
 }

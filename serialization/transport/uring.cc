@@ -164,9 +164,15 @@ Uring::Wait Uring::enter_until(std::chrono::steady_clock::time_point deadline) {
                                                 std::chrono::nanoseconds{0});
     }
     const Wait outcome = enter(true, left);
-    const bool rang = by_alarm && !alarm_set_ && completions_.empty();
-    if (outcome != Wait::kCompleted || !rang) return outcome;
-    if (std::chrono::steady_clock::now() >= deadline) return Wait::kTimedOut;
+    if (!by_alarm || !completions_.empty()) return outcome;
+    const auto now = std::chrono::steady_clock::now();
+    // A timer that fires ends the wait a moment before its completion is there. That looks like a
+    // signal, and in case it was one the caller gets to look.
+    if (outcome == Wait::kInterrupted && now >= alarm_at_) {
+      return now >= deadline ? Wait::kTimedOut : Wait::kCompleted;
+    }
+    if (outcome != Wait::kCompleted || alarm_set_) return outcome;
+    if (now >= deadline) return Wait::kTimedOut;
   }
 }
 

@@ -17,6 +17,8 @@
 #include "serialization/transport/socket.h"
 #include "serialization/transport/stream_loop.h"
 #include "serialization/transport/uring.h"
+#include "serialization/transport/uring_acceptors.h"
+#include "serialization/transport/uring_stream.h"
 
 namespace djinn::transport {
 namespace {
@@ -24,72 +26,36 @@ namespace {
 using namespace std::chrono_literals;
 using Kind = UringOp::Kind;
 
-constexpr size_t kPiecesPerSend = 32;
-constexpr size_t kReceiveBytesMax = size_t{1} << 30;     // An operation's length is 32 bits.
-constexpr std::chrono::nanoseconds kAcceptRest = 100ms;  // When descriptors ran out.
+constexpr size_t kReceiveBytesMax = size_t{1} << 30;  // An operation's length is 32 bits.
+
+// From where on a payload is sent without a copy. Measured in
+// docs/decisions/0001-zero-copy-send.md: to a peer on this machine the kernel copies after all, and
+// throughput falls to 0.54-0.79 of a plain send at every size from 64 KiB to 500 MiB; so never. To
+// others, where the card reads the pages, from the size at which pinning costs less than copying by
+// all published figures.
+constexpr uint64_t kNever = std::numeric_limits<uint64_t>::max();
 constexpr uint64_t kRemoteZeroCopyBytes = 64 << 10;
-
-struct UringStream final : Stream {
-  UringStream(LoopStats& stats, ConnectedSocket socket, uint64_t zero_copy_from)
-      : Stream(stats), fd(std::move(socket.fd)), zero_copy_bytes(zero_copy_from) {
-    receive.kind = Kind::kReceive;
-    receive.owner = this;
-    send.kind = Kind::kSend;
-    send.owner = this;
-  }
-
-  Fd fd;
-  uint64_t zero_copy_bytes;
-  UringOp receive;
-  UringOp send;
-  bool receiving = false;
-  bool receive_borrows = false;  // ... into memory of the sink.
-  bool input_waits = false;      // The socket had more than the last receive took.
-  bool sending = false;
-  bool silent = false;   // ... and hears nothing if all went well.
-  bool blocked = false;  // The socket took less than it was offered.
-  uint64_t gathered_bytes = 0;
-  msghdr message{};
-  std::array<iovec, kPiecesPerSend> pieces;
-  struct ZeroCopy;
-  std::vector<std::unique_ptr<ZeroCopy>> zero_copies;  // In flight.
-
-  [[nodiscard]] bool kernel_borrows() const {
-    return (receiving && receive_borrows) || sending || !zero_copies.empty();
-  }
-};
-
-// One zero-copy send: its result comes first, its memory back later.
-struct UringStream::ZeroCopy : UringOp {
-  OutgoingFrame* frame = nullptr;
-};
-
-struct Acceptor {
-  ListeningSocket socket;
-  Loop::OnAccept on_accept;
-  UringOp op;
-  bool armed = false;
-  bool dead = false;
-  bool resting = false;  // Descriptors ran out; asking again at once would be a busy loop.
-  Clock::time_point rest_until;
-};
 
 class UringLoop final : public StreamLoop {
  public:
   UringLoop(std::unique_ptr<Uring> ring, Fd wake_fd, const LoopOptions& options)
-      : ring_(std::move(ring)), wake_fd_(std::move(wake_fd)), options_(options) {
+      : ring_(std::move(ring)),
+        wake_fd_(std::move(wake_fd)),
+        options_(options),
+        acceptors_(*ring_,
+                   [this](ConnectedSocket socket) { return adopt_socket(std::move(socket)); }) {
     wake_.kind = Kind::kWake;
   }
   ~UringLoop() override;
 
   Result<size_t> run_once(std::chrono::nanoseconds timeout) override;
   void wake() override;
-  Result<std::unique_ptr<Listener>> listen(const Address& address, OnAccept on_accept) override;
+  Result<std::unique_ptr<Listener>> listen(const Address& address, OnAccept on_accept) override {
+    return acceptors_.listen(address, std::move(on_accept));
+  }
   Result<std::unique_ptr<Connection>> connect(const Address& address,
                                               std::chrono::milliseconds timeout) override;
   [[nodiscard]] const char* kind() const override { return "io_uring"; }
-
-  void stop_accepting(Acceptor& acceptor);
 
  protected:
   void start_io(Stream& stream) override;
@@ -100,10 +66,8 @@ class UringLoop final : public StreamLoop {
   std::unique_ptr<Connection> adopt_socket(ConnectedSocket socket);
   void start_receive(UringStream& stream);
   void start_send(UringStream& stream);
-  bool start_zero_copy(UringStream& stream, OutgoingFrame& frame);
+  void start_zero_copy(UringStream& stream, OutgoingFrame& frame);
   void start_wake();
-  void start_accepts();
-  [[nodiscard]] std::chrono::nanoseconds rested(std::chrono::nanoseconds timeout) const;
   Uring::Wait enter(bool wait, std::chrono::nanoseconds timeout);
   size_t confirm_silent();
 
@@ -112,7 +76,6 @@ class UringLoop final : public StreamLoop {
   size_t on_receive(UringStream& stream, const UringCompletion& completion);
   size_t on_send(UringStream& stream, int32_t result);
   size_t on_zero_copy(UringStream::ZeroCopy& op, const UringCompletion& completion);
-  size_t on_accept(Acceptor& acceptor, const UringCompletion& completion);
   void take_own(UringStream& stream);  // Its completions, without calling anyone.
   void note(UringStream& stream, const UringCompletion& completion);
 
@@ -123,22 +86,7 @@ class UringLoop final : public StreamLoop {
   bool wake_armed_ = false;
   uint64_t wake_value_ = 0;
   std::vector<UringStream*> silent_;  // Sends of the current batch.
-  std::vector<std::unique_ptr<Acceptor>> acceptors_;
-};
-
-class UringListener final : public Loop::Listener {
- public:
-  UringListener(UringLoop& loop, Acceptor& acceptor)
-      : loop_(loop), acceptor_(acceptor), address_(acceptor.socket.address) {}
-  ~UringListener() override { loop_.stop_accepting(acceptor_); }
-  UringListener(const UringListener&) = delete;
-  UringListener& operator=(const UringListener&) = delete;
-  [[nodiscard]] const Address& address() const override { return address_; }
-
- private:
-  UringLoop& loop_;
-  Acceptor& acceptor_;
-  Address address_;
+  UringAcceptors acceptors_;
 };
 
 UringStream& of(Stream& stream) { return static_cast<UringStream&>(stream); }
@@ -148,19 +96,15 @@ bool is_transient(int32_t result) {
   return result == -EAGAIN || result == -EINTR || result == -ECANCELED;
 }
 
-bool is_exhausted(int32_t result) {
-  return result == -EMFILE || result == -ENFILE || result == -ENOBUFS || result == -ENOMEM;
-}
-
 // -- a round
 
 Result<size_t> UringLoop::run_once(std::chrono::nanoseconds timeout) {
   bury();
   start_wake();
-  start_accepts();
+  acceptors_.start();
   size_t calls = settle_ready();
   const bool may_wait = calls == 0 && !anyone_ready() && timeout.count() != 0;
-  const Uring::Wait outcome = enter(may_wait, bounded(rested(timeout)));
+  const Uring::Wait outcome = enter(may_wait, bounded(acceptors_.bounded(timeout)));
   if (outcome == Uring::Wait::kFailed) {
     silent_.clear();
     return Error{ErrorCode::kFailed, "io_uring_enter failed, or another thread owns this loop"};
@@ -172,15 +116,6 @@ Result<size_t> UringLoop::run_once(std::chrono::nanoseconds timeout) {
     return Error{ErrorCode::kCancelled, "a signal interrupted the wait"};
   }
   return calls;
-}
-
-// The timeout, cut where a listener without descriptors tries again.
-std::chrono::nanoseconds UringLoop::rested(std::chrono::nanoseconds timeout) const {
-  for (const auto& acceptor : acceptors_) {
-    if (!acceptor->resting) continue;
-    timeout = timeout.count() < 0 ? kAcceptRest : std::min(timeout, kAcceptRest);
-  }
-  return timeout;
 }
 
 Uring::Wait UringLoop::enter(bool wait, std::chrono::nanoseconds timeout) {
@@ -228,7 +163,7 @@ size_t UringLoop::complete(const UringCompletion& completion) {
     case Kind::kZeroCopy:
       return on_zero_copy(static_cast<UringStream::ZeroCopy&>(*completion.op), completion);
     case Kind::kAccept:
-      return on_accept(*static_cast<Acceptor*>(completion.op->owner), completion);
+      return acceptors_.complete(completion);
     case Kind::kWake:
       wake_armed_ = false;
       return 0;
@@ -282,7 +217,7 @@ void UringLoop::start_send(UringStream& stream) {
   stream.message.msg_iov = stream.pieces.data();
   stream.message.msg_iovlen = gathered.pieces;
   stream.gathered_bytes = gathered.bytes;
-  if (gathered.zero_copy != nullptr && start_zero_copy(stream, *gathered.zero_copy)) return;
+  if (gathered.zero_copy != nullptr) return start_zero_copy(stream, *gathered.zero_copy);
   io_uring_sqe* const sqe = ring_->prepare(stream.send);
   if (sqe == nullptr) return;
   // Who waits for `done`, or for the close behind it, must be woken by the send itself.
@@ -315,19 +250,18 @@ size_t UringLoop::on_send(UringStream& stream, int32_t result) {
   return on_sent(stream);
 }
 
-bool UringLoop::start_zero_copy(UringStream& stream, OutgoingFrame& frame) {
+void UringLoop::start_zero_copy(UringStream& stream, OutgoingFrame& frame) {
   auto op = std::make_unique<UringStream::ZeroCopy>();
   op->kind = Kind::kZeroCopy;
   op->owner = &stream;
   op->frame = &frame;
   io_uring_sqe* const sqe = ring_->prepare(*op);
-  if (sqe == nullptr) return true;
+  if (sqe == nullptr) return;
   io_uring_prep_sendmsg_zc(sqe, stream.fd.get(), &stream.message, MSG_NOSIGNAL | MSG_WAITALL);
   SendQueue::hold(frame);
   stream.zero_copies.push_back(std::move(op));
   stream.sending = true;
   ++stats_.zero_copy_sends;
-  return true;
 }
 
 size_t UringLoop::on_zero_copy(UringStream::ZeroCopy& op, const UringCompletion& completion) {
@@ -339,7 +273,7 @@ size_t UringLoop::on_zero_copy(UringStream::ZeroCopy& op, const UringCompletion&
   size_t calls = 0;
   if ((completion.flags & IORING_CQE_F_NOTIF) == 0) {
     if (completion.result == -EOPNOTSUPP) {
-      stream.zero_copy_bytes = std::numeric_limits<uint64_t>::max();  // E.g. a unix socket.
+      stream.zero_copy_bytes = kNever;  // E.g. a unix socket.
       mark(stream);
     } else {
       calls = on_send(stream, completion.result);
@@ -403,15 +337,13 @@ UringLoop::~UringLoop() {
   const auto anything = [&] {
     bool in_flight = wake_armed_;
     for (const auto& [stream, owner] : streams()) in_flight |= in_use(*stream);
-    for (const auto& acceptor : acceptors_) in_flight |= acceptor->armed;
-    return in_flight;
+    return in_flight || acceptors_.in_use();
   };
   if (wake_armed_) ring_->prepare_cancel(wake_);
   while (anything()) {
     if (ring_->enter(true, -1ns) == Uring::Wait::kFailed) break;
     complete_all();
   }
-  ring_.reset();
   free_streams();
 }
 
@@ -434,76 +366,16 @@ void UringLoop::start_wake() {
 
 std::unique_ptr<Connection> UringLoop::adopt_socket(ConnectedSocket socket) {
   uint64_t from = options_.zero_copy_bytes;
-  if (from == 0) from = socket.local ? std::numeric_limits<uint64_t>::max() : kRemoteZeroCopyBytes;
-  if (!ring_->has_zero_copy()) from = std::numeric_limits<uint64_t>::max();
-  std::string peer = std::move(socket.peer);
-  return adopt(std::make_unique<UringStream>(stats_, std::move(socket), from), std::move(peer));
+  if (from == 0) from = socket.local ? kNever : kRemoteZeroCopyBytes;
+  if (!ring_->has_zero_copy()) from = kNever;
+  return adopt(std::make_unique<UringStream>(stats_, std::move(socket.fd), from),
+               std::move(socket.peer));
 }
 
 Result<std::unique_ptr<Connection>> UringLoop::connect(const Address& address,
                                                        std::chrono::milliseconds timeout) {
   DJINN_TRY(auto socket, connect_socket(address, timeout));
   return adopt_socket(std::move(socket));
-}
-
-Result<std::unique_ptr<Loop::Listener>> UringLoop::listen(const Address& address,
-                                                          OnAccept on_accept) {
-  DJINN_TRY(auto socket, listen_socket(address));
-  auto acceptor = std::make_unique<Acceptor>();
-  acceptor->socket = std::move(socket);
-  acceptor->on_accept = std::move(on_accept);
-  acceptor->op.kind = Kind::kAccept;
-  acceptor->op.owner = acceptor.get();
-  acceptors_.push_back(std::move(acceptor));
-  return std::make_unique<UringListener>(*this, *acceptors_.back());
-}
-
-void UringLoop::start_accepts() {
-  std::erase_if(acceptors_,
-                [](const auto& acceptor) { return acceptor->dead && !acceptor->armed; });
-  for (const auto& acceptor : acceptors_) {
-    if (acceptor->armed || acceptor->dead) continue;
-    if (acceptor->resting && Clock::now() < acceptor->rest_until) continue;
-    acceptor->resting = false;
-    io_uring_sqe* const sqe = ring_->prepare(acceptor->op);
-    if (sqe == nullptr) return;
-    io_uring_prep_accept(sqe, acceptor->socket.fd.get(), nullptr, nullptr, SOCK_CLOEXEC);
-    acceptor->armed = true;
-  }
-}
-
-size_t UringLoop::on_accept(Acceptor& acceptor, const UringCompletion& completion) {
-  acceptor.armed = false;
-  Fd fd(completion.result);
-  if (acceptor.dead) return 0;
-  if (!fd.valid()) {
-    if (!is_exhausted(completion.result)) return 0;
-    spdlog::warn("{}: cannot accept: {}", acceptor.socket.address.text(),
-                 errno_text(-completion.result));
-    acceptor.resting = true;
-    acceptor.rest_until = Clock::now() + kAcceptRest;
-    return 0;
-  }
-  acceptor.on_accept(adopt_socket(accepted_socket(std::move(fd))));
-  return 1;
-}
-
-void UringLoop::stop_accepting(Acceptor& acceptor) {
-  acceptor.dead = true;
-  const Address& address = acceptor.socket.address;
-  if (address.kind == Address::Kind::kUnix) ::unlink(address.host.c_str());
-  ::shutdown(acceptor.socket.fd.get(), SHUT_RDWR);
-  acceptor.socket.fd.reset();
-  if (acceptor.armed) ring_->prepare_cancel(acceptor.op);
-  while (acceptor.armed) {  // Until then the kernel keeps the port.
-    if (enter(true, -1ns) == Uring::Wait::kFailed) acceptor.armed = false;
-    std::erase_if(ring_->completions(), [&](const UringCompletion& completion) {
-      if (completion.op != &acceptor.op) return false;
-      acceptor.armed = false;
-      const Fd unwanted(completion.result);
-      return true;
-    });
-  }
 }
 
 }  // namespace

@@ -39,6 +39,16 @@ TEST_P(Waiting, EndsAtItsTimeout) {
   }
 }
 
+TEST_P(Waiting, IsNotMistakenForASignalWhenItsTimerFires) {
+  Pair pair(GetParam());
+  pair.run_until([] { return false; }, 5ms);
+  for (int i = 0; i < 100; ++i) {
+    if (i % 2 == 0) pair.client->send(FrameKind::kStep, {}, kNothing, nullptr);
+    const auto waited = pair.client_loop->run_once(i % 3 == 0 ? 3ms : 2ms);
+    ASSERT_TRUE(waited) << waited.error().message;
+  }
+}
+
 TEST_P(Waiting, EndsWhenAnotherThreadWakesTheLoop) {
   Pair pair(GetParam());
   pair.run_until([] { return false; }, 5ms);
