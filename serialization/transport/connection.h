@@ -7,8 +7,9 @@
 // the socket to where they are wanted, and no buffer in user space lies between.
 //
 // Ownership: the app owns loops and connections; a Connection must die before its Loop. `send`
-// borrows its pieces until `done` runs (the header is copied). Nothing is called back after a
-// Connection's destructor returned.
+// borrows its pieces until `done` runs (the header is copied). A Connection may be destroyed at any
+// time, also inside of a callback of its own: the destructor runs every `done` that is left, and
+// when it returns, nothing is called back any more and the kernel touches no memory of the owner.
 // Threading: one thread at a time may touch a loop and its connections (the client holds a lock,
 // the server has one I/O thread); only Loop::wake may be called from anywhere.
 #pragma once
@@ -46,18 +47,22 @@ class FrameSink {
 
   // A header and its message have arrived (message is valid during the call, 8-byte aligned).
   // Returns where the payload goes: exactly header.payload_bytes long, alive until on_payload or
-  // on_closed; an empty span discards the payload. An Error closes the connection (on_closed gets it).
+  // on_closed; an empty span discards the payload. An Error closes the connection (on_closed gets
+  // it).
   virtual Result<std::span<std::byte>> on_message(const FrameHeader& header, Bytes message) = 0;
 
   // The payload announced by the last on_message is where it was wanted. Not called for frames
-  // without payload.
+  // without payload, nor for a payload that is discarded.
   virtual void on_payload() = 0;
 
-  // Once, last: the peer is gone (kUnavailable), broke the rules (kInvalid) or we closed it.
+  // Once, last, after every `done`: the peer is gone (kUnavailable), broke the rules (kInvalid) or
+  // we closed it.
   virtual void on_closed(const Error& reason) = 0;
 };
 
-using OnSent = std::function<void()>;  // Runs once, also when the connection closes first.
+// Runs once, also when the connection closes first; inside of run_once or of a destructor. A frame
+// with an OnSent ends the wait of run_once when it is sent, one without does not.
+using OnSent = std::function<void()>;
 
 class Connection {
  public:
@@ -65,8 +70,8 @@ class Connection {
 
   // Queues one frame: message (a multiple of 8 bytes) and payload, in order with earlier calls.
   // Small messages (<= 256 bytes) with small payloads (<= 256 bytes) are copied and `done` may be
-  // null; larger ones are borrowed until `done`. Payloads of at least the loop's zero-copy threshold
-  // go out with SEND_ZC, whose `done` runs when the kernel no longer needs the memory.
+  // null; larger ones are borrowed until `done`. Payloads of at least the loop's zero-copy
+  // threshold go out with SEND_ZC, whose `done` runs when the kernel no longer needs the memory.
   // After the connection closed: `done` runs, nothing else happens.
   virtual void send(FrameKind kind, Bytes message, Bytes payload, OnSent done) = 0;
 
@@ -84,7 +89,7 @@ class Connection {
 
 // Counters of a loop since it was made; bytes include headers and padding.
 struct LoopStats {
-  uint64_t enters = 0;            // System calls that submitted or waited (io_uring_enter or poll).
+  uint64_t enters = 0;  // System calls that submitted or waited (io_uring_enter or poll).
   uint64_t bytes_sent = 0;
   uint64_t bytes_received = 0;
   uint64_t frames_sent = 0;
@@ -114,7 +119,8 @@ class Loop {
   };
   virtual Result<std::unique_ptr<Listener>> listen(const Address& address, OnAccept on_accept) = 0;
 
-  // Connects within `timeout`; blocks, and is used before the loop runs. The error names the address.
+  // Connects within `timeout`; blocks, and is used before the loop runs. The error names the
+  // address.
   virtual Result<std::unique_ptr<Connection>> connect(const Address& address,
                                                       std::chrono::milliseconds timeout) = 0;
 
@@ -126,9 +132,12 @@ class Loop {
 };
 
 struct LoopOptions {
-  bool single_thread = false;   // One thread for ever: allows DEFER_TASKRUN.
-  uint64_t zero_copy_bytes = 0;  // SEND_ZC from this payload size on; 0: the measured default.
-  bool force_poll = false;       // For tests, and DJINN_IO=poll.
+  // Only the thread that first calls run_once ever does (DEFER_TASKRUN; the loop may be made and
+  // destroyed elsewhere, but destroyed after that thread ended).
+  bool single_thread = false;
+  // SEND_ZC from this payload size on; 0: the measured default (never to a peer on this machine).
+  uint64_t zero_copy_bytes = 0;
+  bool force_poll = false;  // For tests; DJINN_IO=poll in the environment does the same.
 };
 // io_uring where the kernel allows it, else poll(2) with one log line that says why.
 Result<std::unique_ptr<Loop>> make_loop(const LoopOptions& options);
