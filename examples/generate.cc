@@ -5,7 +5,6 @@
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdint>
-#include <exception>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
@@ -19,6 +18,7 @@
 #include "examples/chat_template.h"
 #include "examples/generation.h"
 #include "examples/llama.h"
+#include "examples/program.h"
 #include "examples/tokenizer.h"
 
 namespace djinn::examples {
@@ -175,18 +175,8 @@ void run(const Arguments& arguments) {
 }  // namespace djinn::examples
 
 int main(int argc, char** argv) {
-  CLI::App app("Writes text with a Llama model on a LibTorch device");
+  CLI::App app("Writes text with a Llama model on a LibTorch device", "generate");
   djinn::examples::Arguments arguments;
   djinn::examples::add_options(app, arguments);
-  CLI11_PARSE(app, argc, argv);
-  try {
-    djinn::examples::run(arguments);
-  } catch (const c10::Error& error) {
-    std::cerr << "generate: " << error.what_without_backtrace() << std::endl;
-    return 1;
-  } catch (const std::exception& error) {
-    std::cerr << "generate: " << error.what() << std::endl;
-    return 1;
-  }
-  return 0;
+  return djinn::examples::run_program(app, argc, argv, [&] { djinn::examples::run(arguments); });
 }

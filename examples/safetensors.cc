@@ -11,6 +11,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
+#include <system_error>
 #include <utility>
 
 namespace djinn::examples {
@@ -20,12 +21,12 @@ constexpr size_t kLengthBytes =
     8;  // The file begins with the header's length, little-endian; then JSON; then data.
 
 at::ScalarType dtype_of(const std::string& name) {
-  static const std::map<std::string, at::ScalarType> kTypes = {
+  static const std::map<std::string, at::ScalarType> types = {
       {"F64", at::kDouble}, {"F32", at::kFloat}, {"F16", at::kHalf},  {"BF16", at::kBFloat16},
       {"I64", at::kLong},   {"I32", at::kInt},   {"I16", at::kShort}, {"I8", at::kChar},
       {"U8", at::kByte},    {"BOOL", at::kBool}};
-  const auto found = kTypes.find(name);
-  if (found == kTypes.end()) throw std::runtime_error("unknown dtype " + name);
+  const auto found = types.find(name);
+  if (found == types.end()) throw std::runtime_error("unknown dtype " + name);
   return found->second;
 }
 
@@ -44,9 +45,11 @@ size_t bytes_of(const std::vector<int64_t>& shape, size_t item_bytes) {
   throw std::runtime_error(path + ": " + why);
 }
 
+std::string reason(int error) { return std::generic_category().message(error); }
+
 std::pair<std::shared_ptr<void>, size_t> map_file(const std::string& path) {
   const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (file < 0) fail(path, std::strerror(errno));
+  if (file < 0) fail(path, reason(errno));
   struct stat status {};
   if (fstat(file, &status) != 0 || status.st_size < static_cast<off_t>(kLengthBytes)) {
     close(file);
@@ -56,7 +59,7 @@ std::pair<std::shared_ptr<void>, size_t> map_file(const std::string& path) {
   void* start = mmap(nullptr, length, PROT_READ, MAP_SHARED, file, 0);
   const int error = errno;
   close(file);  // The mapping holds the file.
-  if (start == MAP_FAILED) fail(path, std::strerror(error));
+  if (start == MAP_FAILED) fail(path, reason(error));
   return {std::shared_ptr<void>(start, [length](void* mapped) { munmap(mapped, length); }), length};
 }
 

@@ -7,16 +7,18 @@
 // printed with all of them.
 #include <CLI/CLI.hpp>
 #include <chrono>
+#include <cinttypes>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
-#include <exception>
-#include <iostream>
 #include <nlohmann/json.hpp>
+#include <stdexcept>
 #include <string>
 #include <utility>
 
 #include <torch/torch.h>
+
+#include "examples/program.h"
 
 namespace djinn::examples {
 namespace {
@@ -76,6 +78,8 @@ double accuracy(Net& net, const Data& data) {
 }
 
 void run(const Arguments& arguments) {
+  if (arguments.samples < arguments.batch)
+    throw std::invalid_argument("--samples must be at least --batch");
   at::set_num_threads(arguments.threads);
   const at::Device device(arguments.device);
   torch::manual_seed(arguments.seed);
@@ -101,7 +105,7 @@ void run(const Arguments& arguments) {
     loss.backward();
     optimizer.step();
     if (!arguments.json && (step + 1) % arguments.print_every == 0) {
-      std::printf("step %4lld  loss %.6f\n", static_cast<long long>(step + 1), loss.item<double>());
+      std::printf("step %4" PRId64 "  loss %.6f\n", step + 1, loss.item<double>());
       std::fflush(stdout);
     }
   }
@@ -122,12 +126,7 @@ void run(const Arguments& arguments) {
   }
 }
 
-}  // namespace
-}  // namespace djinn::examples
-
-int main(int argc, char** argv) {
-  CLI::App app("Trains a small network on a LibTorch device");
-  djinn::examples::Arguments arguments;
+void add_options(CLI::App& app, Arguments& arguments) {
   app.add_option("--device", arguments.device, "cpu, djinn, djinn:1, ...")->capture_default_str();
   app.add_option("--steps", arguments.steps)->check(CLI::PositiveNumber)->capture_default_str();
   app.add_option("--batch", arguments.batch)->check(CLI::PositiveNumber)->capture_default_str();
@@ -144,19 +143,14 @@ int main(int argc, char** argv) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   app.add_flag("--json", arguments.json, "Print one line of JSON instead of text");
-  CLI11_PARSE(app, argc, argv);
-  if (arguments.samples < arguments.batch) {
-    std::cerr << "train_mlp: --samples must be at least --batch" << std::endl;
-    return 1;
-  }
-  try {
-    djinn::examples::run(arguments);
-  } catch (const c10::Error& error) {
-    std::cerr << "train_mlp: " << error.what_without_backtrace() << std::endl;
-    return 1;
-  } catch (const std::exception& error) {
-    std::cerr << "train_mlp: " << error.what() << std::endl;
-    return 1;
-  }
-  return 0;
+}
+
+}  // namespace
+}  // namespace djinn::examples
+
+int main(int argc, char** argv) {
+  CLI::App app("Trains a small network on a LibTorch device", "train_mlp");
+  djinn::examples::Arguments arguments;
+  djinn::examples::add_options(app, arguments);
+  return djinn::examples::run_program(app, argc, argv, [&] { djinn::examples::run(arguments); });
 }

@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
 #include <memory>
 #include <string>
 #include <vector>
@@ -28,7 +27,7 @@ class Golden : public ::testing::Test {
   static void SetUpTestSuite() {
     if (!model_is_there()) return;
     at::set_num_threads(1);  // Sums are split by threads, and the golden ones were not.
-    const char* device = std::getenv("DJINN_GOLDEN_DEVICE");
+    const char* device = variable("DJINN_GOLDEN_DEVICE");
     model() = std::make_unique<Llama>(
         Llama::load(model_folder(), at::Device(device != nullptr ? device : "cpu")));
   }
@@ -63,7 +62,7 @@ TEST_F(Golden, TokensWithAGrowingCache) { expect_golden_tokens(KvKind::kCat, SIZ
 
 TEST_F(Golden, TokensWithAStaticCache) {
   expect_golden_tokens(KvKind::kStatic,
-                       std::getenv("DJINN_GOLDEN_ALL") != nullptr ? SIZE_MAX : kStaticPrompts);
+                       variable("DJINN_GOLDEN_ALL") != nullptr ? SIZE_MAX : kStaticPrompts);
 }
 
 }  // namespace

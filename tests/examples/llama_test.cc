@@ -2,6 +2,7 @@
 #include "examples/llama.h"
 
 #include <cstdint>
+#include <cstdlib>
 #include <map>
 #include <stdexcept>
 #include <string>
@@ -83,7 +84,7 @@ TEST_P(LlamaOfKind, TakesTheSameOperatorsInEveryStep) {
        {"aten::item", "aten::_local_scalar_dense", "aten::is_nonzero", "aten::nonzero"}) {
     EXPECT_EQ(counts[waits], 0) << waits << " would read back within a step";
   }
-  if (std::getenv("DJINN_PRINT_OPERATORS") != nullptr) {
+  if (std::getenv("DJINN_PRINT_OPERATORS") != nullptr) {  // NOLINT(concurrency-mt-unsafe)
     for (const auto& [name, count] : counts) std::printf("%5d %s\n", count, name.c_str());
   }
 }

@@ -13,7 +13,7 @@ namespace djinn::examples {
 namespace {
 
 std::filesystem::path write_file(const std::string& header, const std::string& data) {
-  const auto path = std::filesystem::path(::testing::TempDir()) / "test.safetensors";
+  auto path = std::filesystem::path(::testing::TempDir()) / "test.safetensors";
   std::ofstream file(path, std::ios::binary | std::ios::trunc);
   const uint64_t length = header.size();
   file.write(reinterpret_cast<const char*>(&length), sizeof(length));
