@@ -144,9 +144,14 @@ class FakeReplay final : public server::Replay {
   Result<Answer> fetch(const Operand& operand) {
     DJINN_TRY(const auto values, floats(operand, false));
     // A copy, so that later writes do not change it.
-    auto copy = std::make_shared<std::vector<float>>(values.begin(), values.end());
-    const server::Bytes bytes = std::as_bytes(std::span<const float>(*copy));
-    return Answer{.owner = std::move(copy), .bytes = bytes};
+    const auto* const copy = new std::vector<float>(values.begin(), values.end());
+    const server::Bytes bytes = std::as_bytes(std::span(*copy));
+    device_.answer_bytes += bytes.size();
+    std::shared_ptr<const void> owner(copy, [&device = device_](const std::vector<float>* sent) {
+      device.answer_bytes -= sent->size() * sizeof(float);
+      delete sent;
+    });
+    return Answer{.owner = std::move(owner), .bytes = bytes};
   }
 
   void upload(const Entry& entry) {
@@ -245,7 +250,10 @@ class FakeReplay final : public server::Replay {
 
 }  // namespace
 
-FakeDevice::~FakeDevice() { must(replays == 0, "a replay outlives its device"); }
+FakeDevice::~FakeDevice() {
+  must(replays == 0, "a replay outlives its device");
+  must(answer_bytes == 0, "an answer outlives its device");
+}
 
 std::vector<uint8_t> FakeDevice::schema_hash() const { return std::vector<uint8_t>(16, 0xab); }
 

@@ -37,6 +37,7 @@ class FakeDevice final : public server::Device {
   std::atomic<uint64_t> peak_bytes = 0;
   std::atomic<int> replays = 0;
   std::atomic<int> running = 0;
+  std::atomic<uint64_t> answer_bytes = 0;  // Of answers that are not sent yet.
   std::atomic<uint64_t> plans_admitted = 0;
   std::atomic<uint64_t> shrinks = 0;
 
