@@ -35,12 +35,18 @@ void Generators::as_default(const std::function<void()>& body) {
   at::Generator& ours = get(0);
   at::Generator process = backend_.default_generator();
   const std::scoped_lock lock(borrowed());
-  process.set_state(ours.get_state());
-  struct GiveBack {
+  struct Loan {
+    Loan(at::Generator& from, at::Generator& to) : ours(from), process(to), own(to.get_state()) {
+      process.set_state(ours.get_state());
+    }
+    ~Loan() {
+      ours.set_state(process.get_state());
+      process.set_state(own);
+    }
     at::Generator& ours;
     at::Generator& process;
-    ~GiveBack() { ours.set_state(process.get_state()); }
-  } const give_back{ours, process};
+    at::Tensor own;
+  } const loan(ours, process);
   body();
 }
 
