@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <optional>
 #include <thread>
 #include <unordered_map>
@@ -71,11 +72,14 @@ class FakeReplay final : public server::Replay {
     must(work.job.value == last_job_ + 1, "jobs out of order");
     last_job_ = work.job.value;
     const graph::Plan& plan = *work.plan;
+    std::multimap<uint64_t, uint64_t> deaths;  // behind which entry, whose
+    for (const graph::SlotInfo& slot : plan.slots) {
+      deaths.emplace(number(slot.death), number(slot.id));
+    }
     for (uint32_t i = 0; i < plan.entries.size(); ++i) {
       run(plan.entries[i]);
-      for (const graph::SlotInfo& slot : plan.slots) {
-        if (number(slot.death) == i + 1) storages_.erase(number(slot.id));
-      }
+      const auto [first, last] = deaths.equal_range(i + 1);
+      for (auto at = first; at != last; ++at) storages_.erase(at->second);
     }
     for (const uint32_t stray : plan.strays) storages_.erase(number(stray));
     count();

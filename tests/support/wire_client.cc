@@ -9,6 +9,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <cstdlib>
@@ -59,7 +60,10 @@ std::vector<float> WireFrame::floats() const {
   return out;
 }
 
-WireClient::WireClient(const transport::Address& address) : fd_(connect_to(address)) {}
+WireClient::WireClient(const transport::Address& address) : fd_(connect_to(address)) {
+  const timeval timeout{.tv_sec = kPatience.count() / 1000, .tv_usec = 0};
+  ::setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
+}
 
 WireClient::~WireClient() { close(); }
 
@@ -97,18 +101,32 @@ void WireClient::send_frame(FrameKind kind, std::span<const std::byte> message,
   send_raw(tail);
 }
 
+// Small reads come from a buffer, so that a frame is one system call.
 bool WireClient::read_all(std::span<std::byte> to) {
   while (!to.empty()) {
-    const ssize_t got = ::recv(fd_, to.data(), to.size(), 0);
+    const size_t here = std::min(to.size(), buffered_.size());
+    std::ranges::copy(buffered_.first(here), to.begin());
+    buffered_ = buffered_.subspan(here);
+    to = to.subspan(here);
+    if (to.empty()) return true;
+    const bool direct = to.size() >= buffer_.size();
+    const ssize_t got = ::recv(fd_, direct ? to.data() : buffer_.data(),
+                               direct ? to.size() : buffer_.size(), 0);
     if (got <= 0) return false;
-    to = to.subspan(static_cast<size_t>(got));
+    if (direct) {
+      to = to.subspan(static_cast<size_t>(got));
+    } else {
+      buffered_ = std::span<const std::byte>(buffer_).first(static_cast<size_t>(got));
+    }
   }
   return true;
 }
 
 std::optional<WireFrame> WireClient::receive(std::chrono::milliseconds patience) {
-  pollfd poll{.fd = fd_, .events = POLLIN, .revents = 0};
-  if (::poll(&poll, 1, static_cast<int>(patience.count())) != 1) return std::nullopt;
+  if (buffered_.empty() && patience != kPatience) {  // Else the socket's own timeout does it.
+    pollfd poll{.fd = fd_, .events = POLLIN, .revents = 0};
+    if (::poll(&poll, 1, static_cast<int>(patience.count())) != 1) return std::nullopt;
+  }
   transport::FrameHeaderBytes bytes;
   if (!read_all(bytes)) return std::nullopt;
   const auto header = transport::decode(bytes);

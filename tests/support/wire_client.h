@@ -54,7 +54,8 @@ class WireClient {
                   std::span<const std::byte> payload = {});
   void send_raw(std::span<const std::byte> bytes);
   // Nothing when the peer closed the connection or nothing came in time.
-  std::optional<WireFrame> receive(std::chrono::milliseconds patience = std::chrono::seconds(20));
+  static constexpr std::chrono::milliseconds kPatience{20'000};
+  std::optional<WireFrame> receive(std::chrono::milliseconds patience = kPatience);
   // The next frame that is no heartbeat and no ack.
   std::optional<WireFrame> receive_answer();
   // Reads until the connection ends; the Goodbye that came, or {0, ""}.
@@ -97,6 +98,8 @@ class WireClient {
     std::unique_ptr<graph::NumbersCoder> coder;
   };
   int fd_ = -1;
+  std::vector<std::byte> buffer_ = std::vector<std::byte>(64 << 10);
+  std::span<const std::byte> buffered_;  // Received and not read.
   graph::PlanWriter writer_;
   std::unordered_map<std::string, std::unique_ptr<graph::OpName>> ops_;
   std::unordered_map<graph::PlanHash, Known> plans_;
