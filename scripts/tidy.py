@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """clang-tidy on every file that changed since it was last found clean.
 
-    scripts/tidy.py [--all] BUILD_DIR...        (./dev lint calls it)
+    scripts/tidy.py [--all] --build DIR [--build DIR] [PATH ...]        (./dev lint calls it)
 
 A file is taken from the first build folder whose compile_commands.json names it, so the Torch-free half is checked with
 clang's own commands and only the rest with those of the release preset. What was found clean is remembered under
 ~/.cache/djinn/tidy by content: the file, all of our headers below it, its command and the checks. So a second run, or one
 in another clone, looks only at what is new.
 """
+import argparse
 import concurrent.futures
 import hashlib
 import json
@@ -82,12 +83,17 @@ def check(path, folder):
     return done.returncode, done.stdout + (done.stderr if done.returncode else ""), time.monotonic() - started
 
 
-def main(arguments):
-    forget = "--all" in arguments
-    wanted = commands([a for a in arguments if a != "--all"])
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--all", action="store_true", help="also what is known to be clean")
+    parser.add_argument("--build", action="append", required=True, metavar="DIR", help="has a compile_commands.json")
+    parser.add_argument("paths", nargs="*", metavar="PATH", help="only files below these")
+    options = parser.parse_args()
+    only = [pathlib.Path(path).resolve() for path in options.paths] or [ROOT]
+    wanted = {path: how for path, how in commands(options.build).items() if any(path.is_relative_to(o) for o in only)}
     checks = (ROOT / ".clang-tidy").read_bytes() + subprocess.run([TIDY, "--version"], capture_output=True).stdout
     keys = {path: key_of(path, command, checks) for path, (_, command) in wanted.items()}
-    todo = [path for path in sorted(wanted) if forget or not (CACHE / keys[path]).exists()]
+    todo = [path for path in sorted(wanted) if options.all or not (CACHE / keys[path]).exists()]
     # The longest first: two files of LibTorch at the end would leave one core idle.
     todo.sort(key=lambda path: not any("torch" in argument for argument in wanted[path][1]))
     CACHE.mkdir(parents=True, exist_ok=True)
@@ -111,4 +117,4 @@ def main(arguments):
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

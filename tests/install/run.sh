@@ -3,6 +3,7 @@
 # Installs a build folder into an empty prefix, builds the app beside this script with find_package(djinn), and runs it
 # against the installed server:  tests/install/run.sh BUILD_DIR [CXX]
 set -euo pipefail
+ulimit -c 0  # The last run ends by an exception, on purpose.
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 build=$1 cxx=${2:-c++}
 
