@@ -7,6 +7,7 @@
 #include <unordered_map>
 
 #include "client/torch/shape_rules.h"
+#include "operators/allow_list.h"
 
 namespace djinn::client {
 namespace {
@@ -68,6 +69,7 @@ OpInfo::OpInfo(const c10::OperatorHandle& operator_handle) : handle(operator_han
   if (name.name == "aten::_ctc_loss") deferred = false;
   random = handle.hasTag(at::Tag::nondeterministic_seeded);
   floats_shape = floats_decide_shapes(name.name);
+  allowed = operators::is_allowed(name.name);
   has_meta = may_know_shapes(handle);
   rule = shape_rule(name.name);
 }

@@ -28,6 +28,7 @@ struct OpInfo {
   bool out_of_place = false;     // An argument is an out=.
   bool deferred = false;         // Shapes or values depend on data: tags of the operator.
   bool random = false;
+  bool allowed = false;          // Servers run it (operators/allowed_operators.txt).
   bool floats_shape = false;     // Float arguments decide shapes (arange, linspace, upsample ...).
   // The Meta key, or a composite kernel, may know the shapes. Cleared when that turns out wrong.
   mutable std::atomic<bool> has_meta{false};

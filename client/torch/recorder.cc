@@ -262,6 +262,8 @@ class Deferral {
 }  // namespace
 
 void record(OpInfo& op, Stack& stack) {
+  TORCH_CHECK(op.allowed, "djinn: ", op.name.name,
+              " is not among the operators that servers run; call it on a tensor of the CPU");
   const size_t begin = stack.size() - op.arg_count;
   const Arguments args = prepare_arguments(op, stack, begin);
   Recording recording(op, stack, begin, *args.device);

@@ -98,11 +98,9 @@ bool attention(const Stack& stack, size_t begin, Prediction& out) {
   const int64_t heads = query.size(1);
   const int64_t rows = query.size(2);
   const auto statistics = query.scalar_type() == c10::kDouble ? c10::kDouble : c10::kFloat;
-  // Laid out as [batch, rows, heads, width], seen as [batch, heads, rows, width].
-  PredictedResult result = contiguous({batch, rows, heads, value.size(3)}, query.scalar_type());
-  std::swap(result.sizes[1], result.sizes[2]);
-  std::swap(result.strides[1], result.strides[2]);
-  out.push_back(std::move(result));
+  out.push_back(value.size(3) == query.size(3)
+                    ? like(query)
+                    : contiguous({batch, heads, rows, value.size(3)}, query.scalar_type()));
   PredictedResult log_sum = contiguous({batch, rows, heads}, statistics);
   std::swap(log_sum.sizes[1], log_sum.sizes[2]);
   std::swap(log_sum.strides[1], log_sum.strides[2]);

@@ -125,9 +125,10 @@ std::string refused_by_name(string_view name) {
 }
 
 std::string refused_by_kernel(const c10::OperatorHandle& op) {
+  // The client records these whole, also where LibTorch has a decomposition for autograd.
+  if (has_kernel(op, DispatchKey::CompositeExplicitAutogradNonFunctional)) return "";
   if (has_kernel(op, DispatchKey::CompositeImplicitAutograd)) return "the client decomposes it";
   if (has_kernel(op, DispatchKey::CPU)) return "";
-  if (has_kernel(op, DispatchKey::CompositeExplicitAutogradNonFunctional)) return "";
   if (!has_kernel(op, DispatchKey::CompositeExplicitAutograd)) return "no kernel on the CPU";
   // LibTorch writes these from the functional form; so does the client, before we hear of it.
   return is_out_form(op.schema()) ? "the client decomposes it" : "";

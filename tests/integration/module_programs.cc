@@ -116,7 +116,7 @@ std::vector<Program> module_programs() {
   // The CPU runs these cells fused in its own way; ours are made of ATen operators.
   add(recurrent("Lstm", [] { return nn::LSTM(nn::LSTMOptions(5, 6).num_layers(2)); }, 1e-6));
   add(recurrent("Gru", [] { return nn::GRU(nn::GRUOptions(5, 6)); }, 1e-6));
-  add(recurrent("RnnTanh", [] { return nn::RNN(nn::RNNOptions(5, 6)); }, 0));
+  add(recurrent("RnnTanh", [] { return nn::RNN(nn::RNNOptions(5, 6)); }, 1e-6));
   add({"MultiheadAttention", multihead});
   add(module("TransformerEncoderLayer",
              [] {
