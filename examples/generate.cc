@@ -175,8 +175,12 @@ void run(const Arguments& arguments) {
 }  // namespace djinn::examples
 
 int main(int argc, char** argv) {
-  CLI::App app("Writes text with a Llama model on a LibTorch device", "generate");
-  djinn::examples::Arguments arguments;
-  djinn::examples::add_options(app, arguments);
-  return djinn::examples::run_program(app, argc, argv, [&] { djinn::examples::run(arguments); });
+  return djinn::examples::run_program("generate", [&] {
+    CLI::App app("Writes text with a Llama model on a LibTorch device");
+    djinn::examples::Arguments arguments;
+    djinn::examples::add_options(app, arguments);
+    CLI11_PARSE(app, argc, argv);
+    djinn::examples::run(arguments);
+    return 0;
+  });
 }

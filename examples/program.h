@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// run_program(): the frame of a main(): options in, what went wrong out, in one sentence and as the
-// exit status.
+// run_program(): the frame of a main(): what goes wrong inside becomes one sentence and the exit
+// status.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <exception>
 
@@ -11,20 +10,17 @@
 
 namespace djinn::examples {
 
-// Parses the command line with `app`, then runs `body`. LibTorch's errors are printed without their
-// stack.
+// `body` gives the exit status. LibTorch's errors are printed without their stack.
 template <typename Body>
-int run_program(CLI::App& app, int argc, char** argv, Body body) {
+int run_program(const char* name, Body body) {
   try {
-    app.parse(argc, argv);
-    body();
-    return 0;
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error);  // Also --help: status 0.
+    return body();
   } catch (const c10::Error& error) {
-    std::fprintf(stderr, "%s: %s\n", app.get_name().c_str(), error.what_without_backtrace());
+    std::fprintf(stderr, "%s: %s\n", name, error.what_without_backtrace());
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "%s: %s\n", app.get_name().c_str(), error.what());
+    std::fprintf(stderr, "%s: %s\n", name, error.what());
+  } catch (...) {
+    std::fprintf(stderr, "%s: failed, and does not say why\n", name);
   }
   return 1;
 }

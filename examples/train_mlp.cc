@@ -149,8 +149,12 @@ void add_options(CLI::App& app, Arguments& arguments) {
 }  // namespace djinn::examples
 
 int main(int argc, char** argv) {
-  CLI::App app("Trains a small network on a LibTorch device", "train_mlp");
-  djinn::examples::Arguments arguments;
-  djinn::examples::add_options(app, arguments);
-  return djinn::examples::run_program(app, argc, argv, [&] { djinn::examples::run(arguments); });
+  return djinn::examples::run_program("train_mlp", [&] {
+    CLI::App app("Trains a small network on a LibTorch device");
+    djinn::examples::Arguments arguments;
+    djinn::examples::add_options(app, arguments);
+    CLI11_PARSE(app, argc, argv);
+    djinn::examples::run(arguments);
+    return 0;
+  });
 }
