@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// RunQueue: whose job runs next. Sessions that have jobs take turns; one session's jobs run in order.
+// RunQueue: whose job runs next. Sessions that have jobs take turns; one session's jobs run in
+// order.
 //
 // Why so small: no clock, lock, thread or job in it, so fairness is a loop in a test. Priorities,
 // quotas and deadlines will come as other policies behind the same questions.

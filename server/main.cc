@@ -3,12 +3,12 @@
 //
 // What it prints is part of its contract: one line "listening on ADDRESS" per listener on stdout,
 // flushed; everything else goes to stderr.
-#include <CLI/CLI.hpp>
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <CLI/CLI.hpp>
 #include <atomic>
 #include <csignal>
 #include <cstdio>
@@ -30,7 +30,8 @@ constexpr const char* kAbout =
     "Runs the tensor operators of other programs. A LibTorch program uses it by selecting the\n"
     "device \"djinn\" with DJINN_SERVER=tcp://host:port in its environment.\n\n"
     "Every setting can be a flag, a variable (DJINN_SERVER_DEVICE_MEMORY=2GiB) or a line of the\n"
-    "config file (device-memory = \"2GiB\"); flags win over variables, and variables over the file.\n";
+    "config file (device-memory = \"2GiB\"); flags win over variables, and variables over the "
+    "file.\n";
 constexpr const char* kExamples =
     "Examples:\n"
     "  djinn-server --listen tcp://127.0.0.1:0 --device cpu     local clients, any free port\n"
@@ -72,7 +73,8 @@ Result<CommandLine> parse(CLI::App& app, int argc, char** argv, int& exit_code) 
     if (name == "--token-file") name += ",--tokens";
     std::vector<std::string>& values = out.flags[info.name];
     if (info.value == nullptr) {
-      app.add_flag_callback(name, [&values] { values = {"true"}; }, info.help);
+      app.add_flag_callback(
+          name, [&values] { values = {"true"}; }, info.help);
     } else {
       app.add_option(name, values, info.help)->type_name(info.value)->allow_extra_args(false);
     }
@@ -104,8 +106,8 @@ Result<std::unique_ptr<Device>> make_device(const Settings& settings) {
     return Error{ErrorCode::kUnsupported,
                  "--device " + settings.device + ": this build of djinn-server has no CUDA plugin"};
   }
-  return make_cpu_device({.memory_budget_bytes = settings.device_memory_bytes,
-                          .threads = settings.threads});
+  return make_cpu_device(
+      {.memory_budget_bytes = settings.device_memory_bytes, .threads = settings.threads});
 }
 
 void raise_descriptor_limit() {

@@ -33,10 +33,8 @@ class Runner::Reporter final : public AnswerSink {
       last_.bytes = std::move(answer);
       return;
     }
-    deliver_({.session = last_.session,
-              .job = work.job,
-              .answer = index,
-              .bytes = std::move(answer)});
+    deliver_(
+        {.session = last_.session, .job = work.job, .answer = index, .bytes = std::move(answer)});
   }
 
   // Once, when the job has run.

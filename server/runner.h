@@ -104,7 +104,7 @@ class Runner {
   bool busy_ GUARDED_BY(mutex_) = false;  // Someone runs a job.
   LaneMap lanes_ GUARDED_BY(mutex_);
   sched::RunQueue queue_ GUARDED_BY(mutex_);
-  std::vector<std::shared_ptr<Lane>> closed_ GUARDED_BY(mutex_);     // To be destroyed.
+  std::vector<std::shared_ptr<Lane>> closed_ GUARDED_BY(mutex_);  // To be destroyed.
   std::vector<std::shared_ptr<Lane>> shrinking_ GUARDED_BY(mutex_);
 
   Mutex reports_mutex_;

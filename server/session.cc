@@ -3,13 +3,12 @@
 
 #include <spdlog/spdlog.h>
 
-#include <algorithm>
 #include <chrono>
-#include <cstring>
 #include <utility>
 
 #include "serialization/base/limits.h"
 #include "server/clock.h"
+#include "server/session/greeting.h"
 #include "server/session/tiny.h"
 
 namespace djinn::server {
@@ -20,39 +19,11 @@ using transport::FrameKind;
 constexpr uint64_t kGoodbyeLingerNs = 1'000'000'000;  // For the peer to read it and close.
 constexpr uint64_t kSlowHereNs = 1'000'000;           // A job that ran here and should not have.
 constexpr uint64_t kJobsAwayAfterSlow = 1000;
-constexpr size_t kCopiedBytesMax = 256;  // Connection::send copies messages up to this.
-constexpr size_t kTokenBytesMax = 4096;
-constexpr size_t kAppBytesMax = 256;
-constexpr size_t kVersionBytesMax = 64;
 
 Error invalid(std::string text) { return {ErrorCode::kInvalid, std::move(text)}; }
 Error exhausted(std::string text) { return {ErrorCode::kExhausted, std::move(text)}; }
 
 uint32_t wire(JobId job) { return static_cast<uint32_t>(job.value); }
-
-// A client's text in our log: one line, no control characters.
-std::string printable(std::string_view text) {
-  std::string out(text.substr(0, kAppBytesMax));
-  std::replace_if(
-      out.begin(), out.end(), [](unsigned char c) { return c < 0x20 || c >= 0x7f; }, '?');
-  return out;
-}
-
-// Bytes of a job's inline uploads as its numbers say, each padded to a multiple of 8.
-Result<uint64_t> inline_bytes(const graph::Plan& plan, std::span<const int64_t> numbers) {
-  uint64_t total = 0;
-  for (const graph::Entry& entry : plan.entries) {
-    if (entry.kind != graph::EntryKind::kUpload || entry.form != graph::UploadForm::kInline) {
-      continue;
-    }
-    const int64_t length = numbers[entry.number];
-    if (length < 0 || length > static_cast<int64_t>(kInlineUploadBytesMax)) {
-      return invalid("job: an inline upload of " + std::to_string(length) + " bytes");
-    }
-    total += (static_cast<uint64_t>(length) + 7) / 8 * 8;
-  }
-  return total;
-}
 
 }  // namespace
 
@@ -66,7 +37,7 @@ Session::Session(SessionId id, Options options, std::unique_ptr<transport::Conne
                [refuse = house.refuse_upload, id](UploadId upload) { refuse(id, upload); }),
       state_since_ns_(now_ns()),
       last_frame_ns_(state_since_ns_),
-      last_sent_ns_(state_since_ns_),
+      sender_(*connection, [this] { flow(); }),
       connection_(std::move(connection)) {}
 
 Session::~Session() {
@@ -175,52 +146,20 @@ Result<> Session::hello(const codec::Hello& hello) {
   if (options_.full) {
     return exhausted("hello: the server has as many sessions as it may; try again in a minute");
   }
-  if (hello.token.size() > kTokenBytesMax || hello.app.size() > kAppBytesMax ||
-      hello.libtorch.size() > kVersionBytesMax ||
-      hello.schema_hash.size() != codec::kSchemaHashBytes) {
-    return invalid("hello: a field is too long, or the schema hash has not 16 bytes");
-  }
-  if (hello.version_min > codec::kProtocolVersion || hello.version_max < codec::kProtocolVersion) {
-    return Error{ErrorCode::kUnsupported,
-                 "hello: the client speaks versions " + std::to_string(hello.version_min) + " to " +
-                     std::to_string(hello.version_max) + " of the protocol, and the server " +
-                     std::to_string(codec::kProtocolVersion)};
-  }
-  DJINN_TRY(tenant_, house_.access.tenant(hello.token, options_.local));
+  DJINN_TRY(tenant_, check_hello(hello, house_.access, options_.local));
   house_.runner.open(id_);
   state_ = State::kOpen;
   spdlog::info("session={} tenant={} from {}: {} with LibTorch {}", id_.value, tenant_,
                connection_->peer(), printable(hello.app), printable(hello.libtorch));
-
-  const std::string libtorch = house_.device.libtorch_version();
-  const std::string device = house_.device.name();
-  const auto schema_hash = house_.device.schema_hash();
-  send(FrameKind::kHello,
-       codec::HelloReply{.version = codec::kProtocolVersion,
-                         .session = id_.value,
-                         .libtorch = libtorch,
-                         .schemas_match = std::ranges::equal(schema_hash, hello.schema_hash),
-                         .device = device,
-                         .plan_slots_max = kPlanSlotsMax,
-                         .plan_bytes_max = kPlanCacheBytesMax,
-                         .jobs_in_flight_max = kJobsInFlightMax,
-                         .staged_bytes_max = kStagedUploadBytesMax,
-                         .artifact_bytes_min = kArtifactBytesMin,
-                         .artifact_key = house_.artifacts.key()});
+  sender_.send(FrameKind::kHello, hello_reply(id_, hello, house_.device, house_.artifacts.key()));
   return Unit{};
 }
 
 Result<> Session::operators(const codec::Operators& operators) {
-  if (operators.names.size() > kOperatorsMax) return invalid("operators: there are too many");
-  codec::OperatorsReply reply;
-  for (uint32_t i = 0; i < operators.names.size(); ++i) {
-    if (!house_.device.supports(operators.names[i], operators.hashes[i])) {
-      reply.unsupported.push_back(i);
-    }
-  }
+  DJINN_TRY(const codec::OperatorsReply reply, check_operators(operators, house_.device));
   spdlog::info("session={} tenant={}: {} of its {} operators are not supported", id_.value, tenant_,
                reply.unsupported.size(), operators.names.size());
-  send(FrameKind::kOperators, reply);
+  sender_.send(FrameKind::kOperators, reply);
   return Unit{};
 }
 
@@ -252,7 +191,7 @@ void Session::resync() {
                id_.value, tenant_, progress_.next().value, epoch_ + 1);
   plans_.forget();
   ++epoch_;
-  send(FrameKind::kResync, codec::Resync{.job = wire(progress_.next()), .epoch = epoch_});
+  sender_.send(FrameKind::kResync, codec::Resync{.job = wire(progress_.next()), .epoch = epoch_});
 }
 
 Session::Place Session::prepare(PlanSlots::Decoded decoded, uint64_t payload_bytes) {
@@ -311,7 +250,7 @@ void Session::submit(Task task) {
 Result<> Session::offer(const codec::Offer& offer) {
   codec::OfferReply reply;
   DJINN_TRY(reply.have, uploads_.offer(offer));
-  send(FrameKind::kOffer, reply);
+  sender_.send(FrameKind::kOffer, reply);
   return Unit{};
 }
 
@@ -348,19 +287,20 @@ void Session::report(Report report) {
 void Session::send_answer(Report& report) {
   const auto answer = static_cast<uint16_t>(report.answer);
   if (report.bytes) {
-    send(FrameKind::kFetched,
-         codec::encode(codec::Fetched{
-             .job = wire(report.job), .answer = answer, .finished = report.finished}),
-         std::move(*report.bytes));
+    sender_.send(FrameKind::kFetched,
+                 codec::encode(codec::Fetched{
+                     .job = wire(report.job), .answer = answer, .finished = report.finished}),
+                 std::move(*report.bytes));
     return;
   }
   const Error& error = report.bytes.error();
-  send(FrameKind::kFailed,
-       codec::Failed{.job = wire(report.job),
-                     .answer = answer,
-                     .finished = report.finished,
-                     .code = static_cast<uint16_t>(error.code),
-                     .message = std::string_view(error.message).substr(0, kErrorTextBytesMax)});
+  sender_.send(
+      FrameKind::kFailed,
+      codec::Failed{.job = wire(report.job),
+                    .answer = answer,
+                    .finished = report.finished,
+                    .code = static_cast<uint16_t>(error.code),
+                    .message = std::string_view(error.message).substr(0, kErrorTextBytesMax)});
 }
 
 void Session::job_ended(const Report& report) {
@@ -369,7 +309,7 @@ void Session::job_ended(const Report& report) {
   progress_.end(report.staged_bytes, report.answer != graph::kNone);
   if (progress_.ack_due()) {
     progress_.tell();
-    send(FrameKind::kAck, codec::Ack{.finished = wire(progress_.ended())});
+    sender_.send(FrameKind::kAck, codec::Ack{.finished = wire(progress_.ended())});
   }
   while (!pending_stats_.empty() && pending_stats_.front().after <= progress_.ended()) {
     send_stats(pending_stats_.front().tag);
@@ -382,40 +322,19 @@ void Session::job_ended(const Report& report) {
 
 void Session::send_stats(uint32_t tag) {
   const ReplayStats stats = house_.runner.stats(id_);
-  send(FrameKind::kStats, codec::StatsReply{.tag = tag,
-                                            .ops_executed = stats.ops_executed,
-                                            .jobs_executed = progress_.ended().value,
-                                            .ops_failed = stats.ops_failed,
-                                            .storages = stats.storages,
-                                            .storage_bytes = stats.storage_bytes,
-                                            .shared_bytes = stats.shared_bytes,
-                                            .plans_built = plans_.plans_received(),
-                                            .upload_bytes = uploads_.bytes_received(),
-                                            .relayouts = stats.relayouts,
-                                            .enters = house_.loop.stats().enters,
-                                            .device_bytes = house_.device.memory().used_bytes});
-}
-
-template <typename Message>
-void Session::send(FrameKind kind, const Message& message) {
-  send(kind, codec::encode(message), Answer{});
-}
-
-void Session::send(FrameKind kind, codec::Message message, Answer payload) {
-  last_sent_ns_ = now_ns();
-  if (message.bytes().size() <= kCopiedBytesMax && payload.bytes.size() <= kCopiedBytesMax) {
-    connection_->send(kind, message.bytes(), payload.bytes, nullptr);
-    return;
-  }
-  struct Held {
-    codec::Message message;
-    Answer payload;
-  };
-  auto held = std::make_shared<Held>(std::move(message), std::move(payload));
-  connection_->send(kind, held->message.bytes(), held->payload.bytes, [this, held]() mutable {
-    held.reset();
-    flow();
-  });
+  sender_.send(FrameKind::kStats,
+               codec::StatsReply{.tag = tag,
+                                 .ops_executed = stats.ops_executed,
+                                 .jobs_executed = progress_.ended().value,
+                                 .ops_failed = stats.ops_failed,
+                                 .storages = stats.storages,
+                                 .storage_bytes = stats.storage_bytes,
+                                 .shared_bytes = stats.shared_bytes,
+                                 .plans_built = plans_.plans_received(),
+                                 .upload_bytes = uploads_.bytes_received(),
+                                 .relayouts = stats.relayouts,
+                                 .enters = house_.loop.stats().enters,
+                                 .device_bytes = house_.device.memory().used_bytes});
 }
 
 // -- from time to time
@@ -453,8 +372,8 @@ void Session::tick(uint64_t now) {
   if (state_ != State::kOpen) return;
   flow();
   const bool someone_waits = answers_due_ > 0 || !pending_stats_.empty();
-  if (someone_waits && !running_paused_ && now >= last_sent_ns_ + kHeartbeatNs) {
-    send(FrameKind::kHeartbeat, codec::Heartbeat{});
+  if (someone_waits && !running_paused_ && now >= sender_.last_sent_ns() + kHeartbeatNs) {
+    sender_.send(FrameKind::kHeartbeat, codec::Heartbeat{});
   }
   if (!packed_ && progress_.idle() && now >= last_frame_ns_ + kIdleNs) {
     packed_ = true;
@@ -476,9 +395,10 @@ void Session::drain() {
 // while bytes of the peer are unread would take the Goodbye with it.
 void Session::say_goodbye(const Error& error) {
   spdlog::info("session={} tenant={} ended: {}", id_.value, tenant_, error.message);
-  send(FrameKind::kGoodbye,
-       codec::Goodbye{.code = static_cast<uint16_t>(error.code),
-                      .message = std::string_view(error.message).substr(0, kErrorTextBytesMax)});
+  sender_.send(
+      FrameKind::kGoodbye,
+      codec::Goodbye{.code = static_cast<uint16_t>(error.code),
+                     .message = std::string_view(error.message).substr(0, kErrorTextBytesMax)});
   release_jobs();
   state_ = State::kEnding;
   state_since_ns_ = now_ns();

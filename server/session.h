@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Session: one connection's side of the protocol (serialization/schema/protocol.capnp).
 //
-// Decodes and checks what a client sends, hands its jobs to the Runner in order, and sends what they
-// answer. Whatever breaks a rule ends this session with a Goodbye that says what, and no other.
-// Ownership: owns its connection, its plan slots and its staged uploads; borrows the House. Its
-// Replay lives in the Runner until `on_closed`. Threading: the I/O thread.
+// Decodes and checks what a client sends, hands its jobs to the Runner in order, and sends what
+// they answer. Whatever breaks a rule ends this session with a Goodbye that says what, and no
+// other. Ownership: owns its connection, its plan slots and its staged uploads; borrows the House.
+// Its Replay lives in the Runner until `on_closed`. Threading: the I/O thread.
 #pragma once
 
 #include <deque>
@@ -18,6 +18,7 @@
 #include "server/runner.h"
 #include "server/session/plan_slots.h"
 #include "server/session/progress.h"
+#include "server/session/sender.h"
 #include "server/session/uploads.h"
 #include "server/settings/access.h"
 
@@ -95,11 +96,6 @@ class Session final : public transport::FrameSink {
   void resync();
   void release_jobs();
 
-  // Small messages are copied; large ones and payloads live until they are sent.
-  template <typename Message>
-  void send(transport::FrameKind kind, const Message& message);
-  void send(transport::FrameKind kind, codec::Message message, Answer payload);
-
   const SessionId id_;
   const Options options_;
   House& house_;
@@ -123,8 +119,8 @@ class Session final : public transport::FrameSink {
   bool packed_ = true;
   uint64_t state_since_ns_;
   uint64_t last_frame_ns_;
-  uint64_t last_sent_ns_;
 
+  Sender sender_;
   std::unique_ptr<transport::Connection> connection_;  // Last: it dies first, and calls back.
 };
 

@@ -11,7 +11,8 @@
 namespace djinn::server {
 namespace {
 
-// Without these functions of OpenSSL nothing here could be trusted; they fail only when it is broken.
+// Without these functions of OpenSSL nothing here could be trusted; they fail only when it is
+// broken.
 void must(bool good) {
   if (good) return;
   std::fputs("djinn: OpenSSL failed\n", stderr);

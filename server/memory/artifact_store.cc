@@ -22,7 +22,7 @@ struct ArtifactStore::Item {
   std::shared_ptr<Buffer> content;
   uint64_t bytes = 0;
   uint64_t users = 0;
-  bool shared = false;  // Verified, and the one that others get.
+  bool shared = false;                                // Verified, and the one that others get.
   std::list<std::shared_ptr<Item>>::iterator unused;  // Its place there; valid if shared, no users.
 };
 

@@ -22,12 +22,12 @@
 namespace djinn::server {
 
 struct ArtifactStats {
-  uint64_t offers = 0;        // names that were asked for
-  uint64_t hits = 0;          // of these, there
-  uint64_t bytes_saved = 0;   // not uploaded thanks to that
+  uint64_t offers = 0;       // names that were asked for
+  uint64_t hits = 0;         // of these, there
+  uint64_t bytes_saved = 0;  // not uploaded thanks to that
   uint64_t verified = 0;
-  uint64_t refused = 0;       // content that was not what its name said
-  uint64_t artifacts = 0;     // there now, and the bytes of those
+  uint64_t refused = 0;    // content that was not what its name said
+  uint64_t artifacts = 0;  // there now, and the bytes of those
   uint64_t bytes = 0;
   uint64_t unused_bytes = 0;  // kept though nobody uses them
   uint64_t evicted_bytes = 0;

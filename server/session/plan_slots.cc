@@ -62,9 +62,9 @@ Result<> PlanSlots::overwrite(uint16_t index, const codec::Job& job) {
   DJINN_TRY(auto plan, cache_.get(structure));
   const uint64_t charged = 16 * plan->kinds.size() + structure.size();
   if (charged_bytes_ + charged > kPlanCacheBytesMax) {
-    return Error{ErrorCode::kExhausted,
-                 "job: the plans kept here add up to " + std::to_string(charged_bytes_ + charged) +
-                     " bytes of " + std::to_string(kPlanCacheBytesMax)};
+    return Error{ErrorCode::kExhausted, "job: the plans kept here add up to " +
+                                            std::to_string(charged_bytes_ + charged) +
+                                            " bytes of " + std::to_string(kPlanCacheBytesMax)};
   }
   if (plan->bytes() > kPlanGrowthMax * charged + (64 << 10)) {
     return Error{ErrorCode::kExhausted, "job: a plan of " + std::to_string(charged) +

@@ -17,7 +17,8 @@ inline constexpr uint64_t kTinyRunNs = 100'000;      // A plan that took less is
 inline constexpr uint64_t kTinyElements = 16 << 10;  // Of a fetch that has not run yet.
 inline constexpr size_t kTinyOperandsMax = 256;      // A plan with more is not looked at.
 
-// Elements of all operands; UINT64_MAX if the plan has too many to count or the sizes make no sense.
+// Elements of all operands; UINT64_MAX if the plan has too many to count or the sizes make no
+// sense.
 [[nodiscard]] uint64_t spanned_elements(const graph::Plan& plan, std::span<const int64_t> numbers);
 
 // `last_ns`, `last_elements`: of the plan's last run; UINT64_MAX: it never ran.

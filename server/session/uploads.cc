@@ -22,14 +22,29 @@ ArtifactName to_name(codec::ByteView bytes) {
 
 }  // namespace
 
+Result<uint64_t> inline_bytes(const graph::Plan& plan, std::span<const int64_t> numbers) {
+  uint64_t total = 0;
+  for (const graph::Entry& entry : plan.entries) {
+    if (entry.kind != graph::EntryKind::kUpload || entry.form != graph::UploadForm::kInline) {
+      continue;
+    }
+    const int64_t length = numbers[entry.number];
+    if (length < 0 || length > static_cast<int64_t>(kInlineUploadBytesMax)) {
+      return invalid("job: an inline upload of " + std::to_string(length) + " bytes");
+    }
+    total += (static_cast<uint64_t>(length) + 7) / 8 * 8;
+  }
+  return total;
+}
+
 Result<> Uploads::check_id(UploadId id, UploadId after) const {
   if (id <= after || id < oldest_ || staged_.contains(id)) {
     return invalid("upload " + number(id.value) + " is out of order");
   }
   if (staged_.size() >= kStagedUploadsMax) {
-    return Error{ErrorCode::kExhausted,
-                 "upload " + number(id.value) + ": " + number(kStagedUploadsMax) +
-                     " uploads wait for the jobs that consume them"};
+    return Error{ErrorCode::kExhausted, "upload " + number(id.value) + ": " +
+                                            number(kStagedUploadsMax) +
+                                            " uploads wait for the jobs that consume them"};
   }
   return Unit{};
 }
@@ -125,9 +140,8 @@ Result<uint64_t> Uploads::take(Work& work) {
     }
     const auto expected = static_cast<uint64_t>(numbers[entry.number]);
     if (at->second.length_bytes != expected) {
-      return invalid("job: upload " + number(id.value) + " has " +
-                     number(at->second.length_bytes) + " bytes, and the job expects " +
-                     number(expected));
+      return invalid("job: upload " + number(id.value) + " has " + number(at->second.length_bytes) +
+                     " bytes, and the job expects " + number(expected));
     }
     bytes += at->second.charged_bytes;
     work.uploads.push_back(std::move(at->second.upload));

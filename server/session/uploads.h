@@ -18,6 +18,9 @@
 
 namespace djinn::server {
 
+// Bytes of a job's inline uploads as its numbers say, each padded to a multiple of 8.
+Result<uint64_t> inline_bytes(const graph::Plan& plan, std::span<const int64_t> numbers);
+
 class Uploads {
  public:
   // `on_refused` runs on the store's thread when an upload was not what its artifact's name said.

@@ -8,8 +8,8 @@
 namespace djinn::server {
 
 Result<uint64_t> parse_bytes(std::string_view text) {
-  const Error wrong{ErrorCode::kInvalid, "\"" + std::string(text) +
-                                             "\" is no size: write 1500000, 512M, 2GiB or 2GB"};
+  const Error wrong{ErrorCode::kInvalid,
+                    "\"" + std::string(text) + "\" is no size: write 1500000, 512M, 2GiB or 2GB"};
   uint64_t value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc{}) return wrong;

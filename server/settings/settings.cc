@@ -93,16 +93,19 @@ const std::vector<SettingInfo>& setting_infos() {
       {"listen", "ADDRESS",
        "Where to accept clients: tcp://host:port (port 0: any free one) or unix:///path. "
        "May be given several times. Default: tcp://127.0.0.1:7400"},
-      {"device", "DEVICE", "What runs the operators: cpu, cuda:0, or auto (a GPU if there is one). "
-                           "Default: auto"},
+      {"device", "DEVICE",
+       "What runs the operators: cpu, cuda:0, or auto (a GPU if there is one). "
+       "Default: auto"},
       {"threads", "N", "Threads that work on one operator. Default: one per core"},
       {"device-memory", "SIZE",
-       "Tensors of all clients together take at most this, as 2GiB or 512M; 0: no limit. Default: 0"},
+       "Tensors of all clients together take at most this, as 2GiB or 512M; 0: no limit. Default: "
+       "0"},
       {"artifact-cache", "SIZE",
        "Weights that nobody uses stay in memory for the next client, up to this. "
        "Default: half of device-memory, or 4GiB without a limit"},
-      {"log-level", "LEVEL", "trace, debug, info, warn, error or off; logs go to stderr. "
-                             "Default: info"},
+      {"log-level", "LEVEL",
+       "trace, debug, info, warn, error or off; logs go to stderr. "
+       "Default: info"},
       {"allow-anonymous", nullptr,
        "Let clients without a token in from other machines too. Without it they may come over "
        "loopback and unix sockets only"},
@@ -157,7 +160,8 @@ Result<Layer> settings_from_toml(std::string_view text, const std::string& path)
     } else {
       add(node);
     }
-    if (!good) return wrong(path, name + " is neither a text, a number, a switch nor a list of texts");
+    if (!good)
+      return wrong(path, name + " is neither a text, a number, a switch nor a list of texts");
   }
   return layer;
 }

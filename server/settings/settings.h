@@ -21,22 +21,22 @@ namespace djinn::server {
 
 struct Settings {
   std::vector<transport::Address> listen;
-  std::string device;                  // "cpu", "cuda:0" or "auto"
-  int threads = 0;                     // within an operator
-  uint64_t device_memory_bytes = 0;    // 0: no limit
+  std::string device;                // "cpu", "cuda:0" or "auto"
+  int threads = 0;                   // within an operator
+  uint64_t device_memory_bytes = 0;  // 0: no limit
   uint64_t artifact_cache_bytes = 0;
   std::string log_level;
   bool allow_anonymous = false;
-  std::string token_file;              // Empty: there are no tokens.
-  std::string port_file;               // Empty: none is written.
+  std::string token_file;  // Empty: there are no tokens.
+  std::string port_file;   // Empty: none is written.
 };
 
 // One source's settings: name -> values, as text.
 using Layer = std::map<std::string, std::vector<std::string>, std::less<>>;
 
 struct SettingInfo {
-  const char* name;      // "device-memory"
-  const char* value;     // "SIZE"; null: a switch
+  const char* name;   // "device-memory"
+  const char* value;  // "SIZE"; null: a switch
   const char* help;
 };
 [[nodiscard]] const std::vector<SettingInfo>& setting_infos();

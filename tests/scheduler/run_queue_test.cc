@@ -2,9 +2,10 @@
 #include "scheduler/run_queue.h"
 
 #include <gmock/gmock.h>
-#include <gtest/gtest.h>
 
 #include <vector>
+
+#include <gtest/gtest.h>
 
 namespace djinn::sched {
 namespace {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Artifacts between sessions: uploaded once, checked, shared, copied by whoever writes.
 #include <gmock/gmock.h>
+
 #include <gtest/gtest.h>
 
 #include "serialization/base/limits.h"
@@ -29,8 +30,7 @@ struct Sharing : ::testing::Test {
   }
   static void upload(WireClient& client, const server::ArtifactName& name,
                      const std::vector<float>& values) {
-    client.send(FrameKind::kUpload,
-                codec::Upload{.upload = client.next_upload, .artifact = name},
+    client.send(FrameKind::kUpload, codec::Upload{.upload = client.next_upload, .artifact = name},
                 std::as_bytes(std::span(values)));
   }
   static bool offer(WireClient& client, const server::ArtifactName& name) {
@@ -43,7 +43,8 @@ struct Sharing : ::testing::Test {
   // Binds the staged upload to a tensor.
   static Tensor bind(WireClient& client) {
     Tensor tensor = make_tensor(client, kFloats);
-    client.submit([&](PlanWriter& writer) { record_upload(writer, tensor, UploadForm::kArtifact); });
+    client.submit(
+        [&](PlanWriter& writer) { record_upload(writer, tensor, UploadForm::kArtifact); });
     return tensor;
   }
   static std::vector<float> fetch(WireClient& client, Tensor& tensor) {

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sessions in company: who is slow, silent, gone or mad delays and harms nobody else.
 #include <gmock/gmock.h>
-#include <gtest/gtest.h>
 
 #include <random>
 #include <thread>
+
+#include <gtest/gtest.h>
 
 #include "serialization/base/limits.h"
 #include "tests/support/test_server.h"
@@ -141,7 +142,8 @@ TEST(Company, ThirtyTwoSessionsAtOnceEachGetTheirOwn) {
           record_fetch(writer, next);
           writer.forget(*sum.storage);
         });
-        if (got != std::vector<float>(static_cast<size_t>(size), seed * static_cast<float>(i + 3))) {
+        if (got !=
+            std::vector<float>(static_cast<size_t>(size), seed * static_cast<float>(i + 3))) {
           return;
         }
         sum = std::move(next);
@@ -215,7 +217,8 @@ TEST(Company, DrainsWhenItIsToldToStop) {
 
 TEST(Company, SurvivesRandomFrames) {
   const char* const given = std::getenv("DJINN_SEED");
-  const uint64_t seed = given != nullptr ? std::strtoull(given, nullptr, 10) : std::random_device{}();
+  const uint64_t seed =
+      given != nullptr ? std::strtoull(given, nullptr, 10) : std::random_device{}();
   SCOPED_TRACE("DJINN_SEED=" + std::to_string(seed));
   std::mt19937_64 random(seed);
   TestServer server;
@@ -228,8 +231,9 @@ TEST(Company, SurvivesRandomFrames) {
       client = std::make_unique<WireClient>(server.unix_socket);
       if (random() % 16 != 0) client->hello();
       tensor = make_tensor(*client, 4);
-      client->submit([&](PlanWriter& writer) { record_upload(writer, tensor, UploadForm::kInline); },
-                     to_bytes(std::vector<float>(4)));
+      client->submit(
+          [&](PlanWriter& writer) { record_upload(writer, tensor, UploadForm::kInline); },
+          to_bytes(std::vector<float>(4)));
     }
     const auto kind = static_cast<FrameKind>(1 + random() % transport::kFrameKindMax);
     std::vector<uint64_t> message(random() % 12);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What an honest client hears: jobs, answers, acknowledgements, stats, over TCP and unix sockets.
 #include <gmock/gmock.h>
+
 #include <gtest/gtest.h>
 
 #include "serialization/base/limits.h"
@@ -9,10 +10,10 @@
 namespace djinn::testing {
 namespace {
 
-using ::testing::ElementsAre;
-using ::testing::HasSubstr;
 using graph::PlanWriter;
 using graph::UploadForm;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 using transport::FrameKind;
 
 struct Conversation : ::testing::TestWithParam<const char*> {

@@ -4,7 +4,6 @@
 // The counts are asserted. The times are printed as a ratio and bounded loosely, as tests run on
 // busy machines; bench_remote measures them properly.
 #include <arpa/inet.h>
-#include <gtest/gtest.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -13,6 +12,8 @@
 #include <array>
 #include <cstdio>
 #include <thread>
+
+#include <gtest/gtest.h>
 
 #include "tests/support/test_server.h"
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Broken rules: each ends its own session with a Goodbye that names it, and nobody else's.
 #include <gmock/gmock.h>
+
 #include <gtest/gtest.h>
 
 #include "serialization/base/limits.h"
@@ -10,10 +11,10 @@
 namespace djinn::testing {
 namespace {
 
-using ::testing::ElementsAre;
-using ::testing::HasSubstr;
 using graph::PlanWriter;
 using graph::UploadForm;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 using transport::FrameKind;
 
 struct Rules : ::testing::Test {
@@ -26,8 +27,7 @@ struct Rules : ::testing::Test {
         to_bytes(values));
   }
   ~Rules() override {
-    const auto got =
-        bystander.fetch([&](PlanWriter& writer) { record_fetch(writer, tensor); });
+    const auto got = bystander.fetch([&](PlanWriter& writer) { record_fetch(writer, tensor); });
     EXPECT_THAT(got, ElementsAre(1, 2)) << "somebody else's session was hurt";
   }
 

@@ -3,6 +3,7 @@
 #include "server/settings/settings.h"
 
 #include <gmock/gmock.h>
+
 #include <gtest/gtest.h>
 
 #include "server/settings/access.h"
@@ -24,7 +25,8 @@ TEST(ByteSize, ReadsWhatPeopleWrite) {
 }
 
 TEST(ByteSize, RefusesWhatIsNone) {
-  for (const char* text : {"", "M", "-1", "2 GiB", "2GiBs", "1.5G", "99999999999999T", "0x10", "2iB"}) {
+  for (const char* text :
+       {"", "M", "-1", "2 GiB", "2GiBs", "1.5G", "99999999999999T", "0x10", "2iB"}) {
     EXPECT_FALSE(parse_bytes(text)) << text;
   }
 }
@@ -82,8 +84,8 @@ TEST(Settings, NameWhatIsWrong) {
   EXPECT_THAT(settings_from_toml("thread = 5", "x.toml").error().message, HasSubstr("\"thread\""));
   EXPECT_THAT(settings_from_toml("threads = [", "x.toml").error().message, HasSubstr("line 1"));
   const std::vector<std::pair<std::string, std::string>> wrong{
-      {"device", "tpu"},      {"device", "cuda:"},     {"threads", "0"},
-      {"threads", "2x"},      {"log-level", "loud"},   {"device-memory", "much"},
+      {"device", "tpu"},       {"device", "cuda:"},         {"threads", "0"},
+      {"threads", "2x"},       {"log-level", "loud"},       {"device-memory", "much"},
       {"listen", "127.0.0.1"}, {"allow-anonymous", "maybe"}};
   for (const auto& [name, value] : wrong) {
     const auto settings = resolve({{{name, {value}}}});

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Fake device: an executor without Torch that knows uploads, fetches and four operators on contiguous
-// float tensors, so that all of a session's behaviour is tested in seconds and under ThreadSanitizer.
+// Fake device: an executor without Torch that knows uploads, fetches and four operators on
+// contiguous float tensors, so that all of a session's behaviour is tested in seconds and under
+// ThreadSanitizer.
 //
 //   aten::add.Tensor(a, b) -> new     aten::add_.Tensor(a, b) -> a
 //   test::sleep(milliseconds)         test::fail(a) -> new, whose storage gets an error

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Test server: a Server with a fake device on a thread of its own, listening on TCP and a unix socket.
+// Test server: a Server with a fake device on a thread of its own, listening on TCP and a unix
+// socket.
 //
 // Threading: made and destroyed by the test's thread.
 #pragma once
@@ -76,8 +77,8 @@ class TestServer {
     auto server = std::make_unique<server::Server>(**loop, device, options.server);
     const auto bound = server->listen({.host = "127.0.0.1", .port = 0});
     static std::atomic<int> count = 0;
-    const std::string path = "/tmp/djinn-test-" + std::to_string(getpid()) + "-" +
-                             std::to_string(count++) + ".sock";
+    const std::string path =
+        "/tmp/djinn-test-" + std::to_string(getpid()) + "-" + std::to_string(count++) + ".sock";
     const auto local = server->listen({.kind = transport::Address::Kind::kUnix, .host = path});
     if (!bound || !local) std::abort();
     tcp = *bound;

@@ -110,8 +110,8 @@ bool WireClient::read_all(std::span<std::byte> to) {
     to = to.subspan(here);
     if (to.empty()) return true;
     const bool direct = to.size() >= buffer_.size();
-    const ssize_t got = ::recv(fd_, direct ? to.data() : buffer_.data(),
-                               direct ? to.size() : buffer_.size(), 0);
+    const ssize_t got =
+        ::recv(fd_, direct ? to.data() : buffer_.data(), direct ? to.size() : buffer_.size(), 0);
     if (got <= 0) return false;
     if (direct) {
       to = to.subspan(static_cast<size_t>(got));
@@ -212,8 +212,7 @@ uint32_t WireClient::submit(const Record& record, std::span<const std::byte> inl
         std::make_shared<const graph::Plan>(std::move(*plan)));
   }
   next_upload += known.coder->plan().uploads;
-  auto numbers =
-      std::make_shared<const graph::Numbers>(flush.numbers.begin(), flush.numbers.end());
+  auto numbers = std::make_shared<const graph::Numbers>(flush.numbers.begin(), flush.numbers.end());
   graph::ByteString patch;
   known.coder->encode(numbers, patch);
   const uint32_t job = next_job++;

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/memory/artifact_store.h"
 
-#include <gtest/gtest.h>
-
 #include <atomic>
 #include <cstring>
 #include <thread>
 #include <vector>
+
+#include <gtest/gtest.h>
 
 namespace djinn::server {
 namespace {
@@ -40,8 +40,8 @@ struct Artifacts : ::testing::Test {
 
 TEST_F(Artifacts, NamesDependOnKeyAndContent) {
   EXPECT_NE(name(1), name(2));
-  EXPECT_NE(name(1), artifact_name(random_artifact_key(),
-                                   std::vector<std::byte>(kSize, std::byte{1})));
+  EXPECT_NE(name(1),
+            artifact_name(random_artifact_key(), std::vector<std::byte>(kSize, std::byte{1})));
 }
 
 TEST_F(Artifacts, AreSharedOnceTheyAreVerified) {
