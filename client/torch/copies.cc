@@ -178,8 +178,7 @@ void copy_to_host(const Tensor& from, const Tensor& to) {
   to.copy_(here);  // Conversion of fetched bytes.
 }
 
-Tensor copy_from(const Tensor& from, const Tensor& to, bool /*non_blocking*/) {
-  if (to.numel() == 0 || from.numel() == 0) return to;
+void copy_bytes(const Tensor& from, const Tensor& to) {
   if (!is_remote(from)) {
     TORCH_CHECK(from.is_cpu(), "djinn: cannot copy from ", from.device(), " to ", to.device());
     copy_to_device(from, to);
@@ -191,7 +190,25 @@ Tensor copy_from(const Tensor& from, const Tensor& to, bool /*non_blocking*/) {
   } else {
     copy_to_device(from.cpu(), to);  // From server to server, by way of the app.
   }
-  return to;
+}
+
+// The same bytes without the bits that say "read me conjugated" or "negated".
+Tensor without_lazy_bits(const Tensor& tensor) {
+  if (!tensor.is_conj() && !tensor.is_neg()) return tensor;
+  Tensor plain = at::alias(tensor);
+  plain._set_conj(false);
+  plain._set_neg(false);
+  return plain;
+}
+
+Tensor copy_from(const Tensor& lazy_from, const Tensor& lazy_to, bool /*non_blocking*/) {
+  if (lazy_to.numel() == 0 || lazy_from.numel() == 0) return lazy_to;
+  const Tensor from = without_lazy_bits(lazy_from);
+  const Tensor to = without_lazy_bits(lazy_to);
+  copy_bytes(from, to);
+  if (lazy_from.is_conj() != lazy_to.is_conj()) to.conj_physical_();
+  if (lazy_from.is_neg() != lazy_to.is_neg()) to.neg_();
+  return lazy_to;
 }
 
 Tensor copy_from_and_resize(const Tensor& from, const Tensor& to) {

@@ -13,6 +13,7 @@
 
 #include "client/torch/recorder.h"
 #include "client/torch/storage.h"
+#include "operators/allow_list.h"
 
 namespace djinn::client {
 namespace {
@@ -43,6 +44,7 @@ const std::set<std::string>& whole_operators() {
       "convolution",
       "convolution_backward",
       "embedding",
+      "logsumexp",
       "native_group_norm",
       "native_layer_norm",
       "_linalg_check_errors",
@@ -60,17 +62,45 @@ const std::set<std::string>& whole_operators() {
   return names;
 }
 
-std::set<std::string> operators_to_intercept() {
+// "logsumexp.out" -> "logsumexp", "mean.names_out" -> "mean.names"; empty if it is no out= form.
+std::string functional_form(const c10::OperatorName& op) {
+  const std::string& overload = op.overload_name;
+  if (overload == "out" || overload == "grad_input") return op.name;
+  if (!overload.ends_with("_out")) return {};
+  return op.name + "." + overload.substr(0, overload.size() - 4);
+}
+
+// Out= forms that size their outputs without a Meta kernel: seen alone, they would leave the client
+// without the size. The functional form, seen whole, is asked about once.
+std::set<std::string> forms_to_see_whole() {
   std::set<std::string> names;
   auto& dispatcher = c10::Dispatcher::singleton();
   for (const c10::OperatorName& op : dispatcher.getAllOpNames()) {
-    if (!op.name.starts_with("aten::")) continue;
+    const std::string functional = functional_form(op);
+    if (functional.empty()) continue;
+    const auto handle = dispatcher.findSchema(op);
+    if (handle && handle->hasKernelForDispatchKey(c10::DispatchKey::CPU) &&
+        !handle->hasKernelForDispatchKey(c10::DispatchKey::Meta)) {
+      names.insert(functional);
+    }
+  }
+  return names;
+}
+
+std::set<std::string> operators_to_intercept() {
+  std::set<std::string> names;
+  const std::set<std::string> whole = forms_to_see_whole();
+  auto& dispatcher = c10::Dispatcher::singleton();
+  for (const c10::OperatorName& op : dispatcher.getAllOpNames()) {
     const auto handle = dispatcher.findSchema(op);
     if (!handle || returns_view(handle->schema())) continue;
-    std::string name = op.name.substr(6);
-    const bool foreach = name.starts_with("_foreach_");
-    if (!op.overload_name.empty()) name += "." + op.overload_name;
-    if (foreach || whole_operators().contains(name) ||
+    const std::string full = toString(op);
+    if (!operators::is_allowed(full)) continue;  // Left to PyTorch to decompose.
+    std::string name = full.substr(full.find("::") + 2);
+    const bool explicit_composite =
+        handle->hasKernelForDispatchKey(c10::DispatchKey::CompositeExplicitAutograd);
+    if (name.starts_with("_foreach_") || whole_operators().contains(name) ||
+        (explicit_composite && whole.contains(full)) ||
         handle->hasKernelForDispatchKey(
             c10::DispatchKey::CompositeExplicitAutogradNonFunctional)) {
       names.insert(std::move(name));
@@ -110,6 +140,15 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
                  torch::CppFunction::makeFromBoxedFunctor(std::make_unique<RecordOne>()));
   }
   library.impl("_fused_sdp_choice", TORCH_FN(choose_attention_op));
+}
+
+// The copy itself reads the lazy bits of its tensors; PyTorch's fallbacks would resolve them with
+// another copy, which would come here again.
+TORCH_LIBRARY_IMPL(aten, Conjugate, library) {
+  library.impl("_copy_from", torch::CppFunction::makeFallthrough());
+}
+TORCH_LIBRARY_IMPL(aten, Negative, library) {
+  library.impl("_copy_from", torch::CppFunction::makeFallthrough());
 }
 
 // Nothing is cast where autocast is off; where it is on, operators that are not listed stay as they are.

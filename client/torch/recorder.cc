@@ -45,6 +45,31 @@ void resize_outputs(const OpInfo& op, const Prediction& prediction, const Stack&
   }
 }
 
+// Nobody here knows the result's size, so the app must have given it.
+void check_outputs(const OpInfo& op, const Stack& stack, size_t begin) {
+  for (const int alias : op.alias) {
+    const c10::IValue& out = stack[begin + static_cast<size_t>(alias)];
+    TORCH_CHECK(!out.isTensor() || out.toTensor().numel() > 0, "djinn: ", op.name.name,
+                " needs an out= tensor of the right size, or none at all");
+  }
+}
+
+// Takes an entry back if writing its arguments throws.
+class EntryGuard {
+ public:
+  explicit EntryGuard(graph::PlanWriter& writer) : writer_(writer) {}
+  ~EntryGuard() {
+    if (!written_) writer_.abandon_entry();
+  }
+  EntryGuard(const EntryGuard&) = delete;
+  EntryGuard& operator=(const EntryGuard&) = delete;
+  void written() { written_ = true; }
+
+ private:
+  graph::PlanWriter& writer_;
+  bool written_ = false;
+};
+
 class Recording {
  public:
   Recording(OpInfo& op, Stack& stack, size_t begin, RemoteDevice& device)
@@ -58,6 +83,7 @@ class Recording {
       write_seed(op_, stack_, begin_, device_);
       graph::PlanWriter& writer = device_.writer();
       writer.op(op_.name, op_.arg_count);
+      EntryGuard guard(writer);
       write_arguments(op_, stack_, begin_, device_);
       writer.results(op_.alias.size());
       size_t next = 0;
@@ -65,6 +91,7 @@ class Recording {
         const PredictedResult& result = prediction[next++];
         results.push_back(alias >= 0 ? not_new(result, alias, next) : make(result, prediction, next));
       }
+      guard.written();
       device_.entry_done();
     }
     finish(std::move(results));
@@ -77,12 +104,14 @@ class Recording {
       const auto hold = RemoteDevice::lock();
       write_seed(op_, stack_, begin_, device_);
       device_.writer().op(op_.name, op_.arg_count);
+      EntryGuard guard(device_.writer());
       write_arguments(op_, stack_, begin_, device_);
       device_.writer().results(op_.alias.size());
       for (const int alias : op_.alias) {
         device_.writer().not_new();
         results.push_back(stack_[begin_ + static_cast<size_t>(alias)]);
       }
+      guard.written();
       device_.entry_done();
     }
     finish(std::move(results));
@@ -144,8 +173,10 @@ class Deferral {
       const auto hold = RemoteDevice::lock();
       write_seed(op_, stack_, begin_, device_);
       device_.writer().deferred_op(op_.name, op_.arg_count);
+      EntryGuard guard(device_.writer());
       write_arguments(op_, stack_, begin_, device_);
       write_results();
+      guard.written();
       device_.entry_done_before_cut();
       device_.shape_questions++;
       PendingAnswer* const answers[] = {&answer};
@@ -276,7 +307,10 @@ void record(OpInfo& op, Stack& stack) {
       if (op.out_of_place) resize_outputs(op, *prediction, stack, begin);
       return recording.predicted(*prediction);
     }
-    if (op.all_alias) return recording.in_place();
+    if (op.all_alias) {
+      if (op.out_of_place) check_outputs(op, stack, begin);
+      return recording.in_place();
+    }
     Stack results;
     Prediction learned = Deferral(op, stack, begin, *args.device).run(results);
     if (learned.size() >= op.alias.size()) teach(key, std::move(learned));

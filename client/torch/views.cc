@@ -73,6 +73,16 @@ Tensor empty(IntArrayRef sizes, optional<c10::ScalarType> type, optional<c10::La
   return tensor;
 }
 
+Tensor new_empty_strided(const Tensor& self, IntArrayRef sizes, IntArrayRef strides,
+                         optional<c10::ScalarType> type, optional<c10::Layout> layout,
+                         optional<c10::Device> device, optional<bool> pin) {
+  if (device && device->type() != c10::kPrivateUse1) {
+    return at::empty_strided(sizes, strides, type.value_or(self.scalar_type()), layout, device, pin);
+  }
+  return empty_strided(sizes, strides, type.value_or(self.scalar_type()), layout,
+                       device.value_or(self.device()), pin);
+}
+
 Tensor& set_storage(Tensor& self, c10::Storage storage, int64_t offset, IntArrayRef sizes,
                     IntArrayRef strides) {
   c10::TensorImpl* const impl = self.unsafeGetTensorImpl();
@@ -112,6 +122,7 @@ bool compatible_shallow_copy(const Tensor& self, const Tensor& from) {
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
   library.impl("empty.memory_format", TORCH_FN(empty));
   library.impl("empty_strided", TORCH_FN(empty_strided));
+  library.impl("new_empty_strided", TORCH_FN(new_empty_strided));
   library.impl("resize_", TORCH_FN(resize_remote));
   library.impl("view", TORCH_FN(at::native::view));
   library.impl("as_strided", TORCH_FN(at::native::as_strided_tensorimpl));

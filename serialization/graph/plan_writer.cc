@@ -80,6 +80,19 @@ void PlanWriter::introduce(StorageRecord& storage, bool deferred) {
   if (!storage.known && !deferred) number(static_cast<int64_t>(storage.bytes));
 }
 
+void PlanWriter::abandon_entry() {
+  structure_.truncate(begun_.structure);
+  numbers_.truncate(begun_.numbers);
+  for (size_t i = begun_.slots; i < slots_.size(); ++i) {
+    if (slots_[i].storage != nullptr) slots_[i].storage->epoch = 0;
+  }
+  slots_.resize(begun_.slots);
+  for (size_t i = begun_.names; i < names_.size(); ++i) names_[i]->epoch = 0;
+  names_.resize(begun_.names);
+  entries_ = begun_.entries;
+  answers_ = begun_.answers;
+}
+
 void PlanWriter::forget(StorageRecord& storage) {
   if (storage.epoch == epoch_) {
     Slot& slot = slots_[storage.slot];

@@ -47,6 +47,7 @@ class Sink {
     return data_.get() + size_;
   }
   void advance(size_t count) { size_ += count; }
+  void truncate(size_t size) { size_ = size; }
   void clear() { size_ = 0; }
   [[nodiscard]] size_t size() const { return size_; }
   T& operator[](size_t i) { return data_[i]; }
@@ -177,6 +178,9 @@ class PlanWriter {
     number(bits);
   }
 
+  // Takes back the entry that was begun last: its arguments turned out not to be sendable.
+  void abandon_entry();
+
   // The app dropped this storage: it dies behind the entry written last.
   void forget(StorageRecord& storage);
 
@@ -190,6 +194,12 @@ class PlanWriter {
   };
 
   void entry(uint8_t tag) {
+    begun_ = {.structure = structure_.size(),
+              .numbers = numbers_.size(),
+              .slots = slots_.size(),
+              .names = names_.size(),
+              .entries = entries_,
+              .answers = answers_};
     u8(tag);
     ++entries_;
   }
@@ -217,6 +227,17 @@ class PlanWriter {
     u8(static_cast<uint8_t>(value));
   }
 
+  // Where the entry written last begins.
+  struct Mark {
+    size_t structure = 0;
+    size_t numbers = 0;
+    size_t slots = 0;
+    size_t names = 0;
+    uint32_t entries = 0;
+    uint32_t answers = 0;
+  };
+
+  Mark begun_;
   Sink<uint8_t> structure_;
   Sink<int64_t> numbers_;
   std::vector<Slot> slots_;
