@@ -11,7 +11,7 @@
 namespace djinn::transport {
 
 Result<std::unique_ptr<Loop>> make_loop(const LoopOptions& options) {
-  const char* const wanted = std::getenv("DJINN_IO");
+  const char* const wanted = std::getenv("DJINN_IO");  // NOLINT(concurrency-mt-unsafe): only read.
   if (options.force_poll || (wanted != nullptr && std::string_view(wanted) == "poll")) {
     return make_poll_loop(options);
   }

@@ -255,7 +255,7 @@ void end_socket(int fd, bool drop_unsent) {
   if (!drop_unsent) return;
   sockaddr nobody{};
   nobody.sa_family = AF_UNSPEC;  // TCP forgets its queues and tells the peer with a reset.
-  ::connect(fd, &nobody, sizeof nobody);
+  (void)::connect(fd, &nobody, sizeof nobody);
 }
 
 }  // namespace djinn::transport

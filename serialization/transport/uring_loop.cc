@@ -28,11 +28,10 @@ using Kind = UringOp::Kind;
 
 constexpr size_t kReceiveBytesMax = size_t{1} << 30;  // An operation's length is 32 bits.
 
-// From where on a payload is sent without a copy. Measured in
-// docs/decisions/0001-zero-copy-send.md: to a peer on this machine the kernel copies after all, and
-// throughput falls to 0.54-0.79 of a plain send at every size from 64 KiB to 500 MiB; so never. To
-// others, where the card reads the pages, from the size at which pinning costs less than copying by
-// all published figures.
+// From where on a payload is sent without a copy; figures in docs/decisions/0001-zero-copy-send.md.
+// To a peer on this machine the kernel copies after all, and the median throughput was 0.54 to 0.79
+// of plain sends from 64 KiB to 500 MiB (but for one stray 1.4), so never. To others, where the
+// card reads the pages, this is a guess on the safe side: there was no second machine to measure.
 constexpr uint64_t kNever = std::numeric_limits<uint64_t>::max();
 constexpr uint64_t kRemoteZeroCopyBytes = 64 << 10;
 
