@@ -18,11 +18,13 @@
 namespace djinn {
 
 struct Options {
-  std::string server;  // tcp://host:port or unix:///path; several, separated by commas, are djinn:0, djinn:1 ...
+  std::string server;  // tcp://host:port or unix:///path; several, separated by commas, are
+                       // djinn:0, djinn:1 ...
   std::string token;   // Names the tenant; empty: anonymous, where the server allows it.
   std::chrono::milliseconds connect_timeout{10'000};
-  std::chrono::milliseconds timeout{30'000};  // A server silent for longer while an answer is due is gone.
-  bool share = true;   // Large uploads may be shared with others that have the same bytes.
+  std::chrono::milliseconds timeout{
+      30'000};        // A server silent for longer while an answer is due is gone.
+  bool share = true;  // Large uploads may be shared with others that have the same bytes.
 };
 
 // Names the servers, and connects to them now (otherwise at first use). What the environment says
@@ -46,20 +48,20 @@ struct Stats {
   uint64_t session = 0;
   // On this side; bytes are payload at the socket, headers of frames included.
   uint64_t ops_recorded = 0;
-  uint64_t jobs = 0;              // messages with work
-  uint64_t steps = 0;             // of these, as predicted: no plan, no numbers
-  uint64_t plans = 0;             // plans sent in full,
-  uint64_t plan_bytes = 0;        // the bytes of them
-  uint64_t plan_ops = 0;          // and their operators
+  uint64_t jobs = 0;        // messages with work
+  uint64_t steps = 0;       // of these, as predicted: no plan, no numbers
+  uint64_t plans = 0;       // plans sent in full,
+  uint64_t plan_bytes = 0;  // the bytes of them
+  uint64_t plan_ops = 0;    // and their operators
   uint64_t fetches = 0;
   uint64_t bytes_sent = 0;
   uint64_t bytes_received = 0;
-  uint64_t upload_bytes = 0;      // bytes of tensors that were sent
-  uint64_t shared_bytes = 0;      // bytes of tensors the server had already
-  uint64_t hashed_bytes = 0;      // bytes hashed to find that out
-  uint64_t copied_bytes = 0;      // payload that passed through a buffer in user space
-  uint64_t system_calls = 0;      // io_uring_enter or poll
-  uint64_t shape_questions = 0;   // round trips because a result's shape was not known here
+  uint64_t upload_bytes = 0;     // bytes of tensors that were sent
+  uint64_t shared_bytes = 0;     // bytes of tensors the server had already
+  uint64_t hashed_bytes = 0;     // bytes hashed to find that out
+  uint64_t copied_bytes = 0;     // payload that passed through a buffer in user space
+  uint64_t system_calls = 0;     // io_uring_enter or poll
+  uint64_t shape_questions = 0;  // round trips because a result's shape was not known here
   uint64_t resyncs = 0;
 };
 DJINN_API Stats stats(int device = 0);

@@ -28,10 +28,9 @@ std::optional<Mapping> search(uint64_t begin, uint64_t end) {
     Mapping mapping;
     char rights[8] = {};
     int path_at = 0;
-    const int fields =
-        std::sscanf(line.c_str(), "%" SCNx64 "-%" SCNx64 " %7s %" SCNx64 " %*s %" SCNu64 " %n",
-                    &mapping.begin, &mapping.end, rights, &mapping.offset, &mapping.inode,
-                    &path_at);
+    const int fields = std::sscanf(
+        line.c_str(), "%" SCNx64 "-%" SCNx64 " %7s %" SCNx64 " %*s %" SCNu64 " %n", &mapping.begin,
+        &mapping.end, rights, &mapping.offset, &mapping.inode, &path_at);
     if (fields < 5 || begin < mapping.begin || begin >= mapping.end) continue;
     const bool read_only = rights[0] == 'r' && rights[1] == '-';
     if (!read_only || end > mapping.end || mapping.inode == 0 || path_at <= 0) return std::nullopt;

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // File mapping: is this memory a read-only mapping of a file, and of which bytes of it?
 //
-// Why it matters: such bytes need no snapshot (the app cannot write them) and their hash can be kept
-// beside the file. Source: /proc/self/maps (proc(5)).
-// Threading: any thread.
+// Why it matters: such bytes need no snapshot (the app cannot write them) and their hash can be
+// kept beside the file. Source: /proc/self/maps (proc(5)). Threading: any thread.
 #pragma once
 
 #include <cstddef>
@@ -16,14 +15,15 @@ namespace djinn::client {
 
 struct FileRange {
   std::string path;
-  uint64_t offset = 0;      // of the first byte in the file
+  uint64_t offset = 0;  // of the first byte in the file
   uint64_t length = 0;
   uint64_t file_bytes = 0;  // size, inode and time of last change, when this was asked
   uint64_t inode = 0;
   int64_t modified_ns = 0;
 };
 
-// Nothing if the memory is writable, not one mapping, not of a file, or the file is gone or another.
+// Nothing if the memory is writable, not one mapping, not of a file, or the file is gone or
+// another.
 [[nodiscard]] std::optional<FileRange> find_file_range(std::span<const std::byte> memory);
 
 }  // namespace djinn::client

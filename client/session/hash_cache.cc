@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "client/session/hash_cache.h"
 
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -8,9 +10,6 @@
 #include <filesystem>
 #include <fstream>
 #include <sstream>
-
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
 
 namespace djinn::client {
 namespace {
@@ -118,8 +117,7 @@ void HashCache::load(File& file) {
   }
 }
 
-Sha256 HashCache::of(const FileRange& range, std::span<const std::byte> bytes,
-                     uint64_t& computed) {
+Sha256 HashCache::of(const FileRange& range, std::span<const std::byte> bytes, uint64_t& computed) {
   const std::lock_guard lock(mutex_);
   File& file = file_of(range);
   const auto [place, is_new] = file.ranges.try_emplace({range.offset, range.length});

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Hash cache: SHA-256 of bytes, remembered beside the file they are mapped from.
 //
-// A file that was hashed once is not hashed again, by no process, as long as its size, inode and time
-// of last change are the same. The hashes lie in `<file>.djinn-sha256`, or, where that cannot be
-// written, in $XDG_CACHE_HOME/djinn (or ~/.cache/djinn). A damaged or foreign file there is ignored
-// and replaced: the server verifies every hash before it shares bytes, so a wrong one harms only us.
-// Threading: any thread, one lock.
+// A file that was hashed once is not hashed again, by no process, as long as its size, inode and
+// time of last change are the same. The hashes lie in `<file>.djinn-sha256`, or, where that cannot
+// be written, in $XDG_CACHE_HOME/djinn (or ~/.cache/djinn). A damaged or foreign file there is
+// ignored and replaced: the server verifies every hash before it shares bytes, so a wrong one harms
+// only us. Threading: any thread, one lock.
 #pragma once
 
 #include <array>

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Plan cache: which plan lies in which of the server's slots, and the coder of its numbers.
 //
-// The client alone decides: it names the slot that a new plan overwrites (the one used longest ago),
-// so both ends always agree on what is kept, without a question. Bounded by slots and by bytes.
-// Threading: the session's turn.
+// The client alone decides: it names the slot that a new plan overwrites (the one used longest
+// ago), so both ends always agree on what is kept, without a question. Bounded by slots and by
+// bytes. Threading: the session's turn.
 #pragma once
 
 #include <cstdint>

@@ -22,8 +22,10 @@ Result<std::span<std::byte>> Session::on_message(const transport::FrameHeader& h
 
 Result<> Session::on_control(FrameKind kind, Bytes message) {
   switch (kind) {
-    case FrameKind::kHello: return on_hello_reply(message);
-    case FrameKind::kFailed: return on_failed(message);
+    case FrameKind::kHello:
+      return on_hello_reply(message);
+    case FrameKind::kFailed:
+      return on_failed(message);
     case FrameKind::kAck: {
       DJINN_TRY(const auto ack, codec::decode<codec::Ack>(message));
       finish_before(ack.finished + 1);
@@ -50,14 +52,16 @@ Result<> Session::on_control(FrameKind kind, Bytes message) {
     }
     case FrameKind::kGoodbye: {
       DJINN_TRY(const auto goodbye, codec::decode<codec::Goodbye>(message));
-      const auto code = goodbye.code == 0 ? ErrorCode::kUnavailable
-                                          : static_cast<ErrorCode>(goodbye.code);
+      const auto code =
+          goodbye.code == 0 ? ErrorCode::kUnavailable : static_cast<ErrorCode>(goodbye.code);
       fail({code, "server " + options_.address + ": " +
                       (goodbye.message.empty() ? "said goodbye" : std::string(goodbye.message))});
       return {};
     }
-    case FrameKind::kHeartbeat: return {};
-    default: return Error{ErrorCode::kInvalid, "the server sent a frame only clients send"};
+    case FrameKind::kHeartbeat:
+      return {};
+    default:
+      return Error{ErrorCode::kInvalid, "the server sent a frame only clients send"};
   }
 }
 

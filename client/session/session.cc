@@ -57,9 +57,9 @@ Result<> Session::say_hello() {
   while (!greeted_ && !lost_) {
     const auto left = deadline - std::chrono::steady_clock::now();
     if (left <= left.zero()) {
-      fail(unavailable(options_.address,
-                       "did not answer the hello within " +
-                           std::to_string(options_.connect_timeout.count()) + " ms"));
+      fail(unavailable(options_.address, "did not answer the hello within " +
+                                             std::to_string(options_.connect_timeout.count()) +
+                                             " ms"));
       break;
     }
     DJINN_CHECK(loop_->run_once(left));
@@ -100,8 +100,7 @@ Result<> Session::submit(const graph::Flush& flush, std::vector<uint64_t> inline
   auto job = std::make_shared<InFlight>();
   job->job = next_job_++;
   job->hash = flush.hash;
-  job->numbers =
-      std::make_shared<const graph::Numbers>(flush.numbers.begin(), flush.numbers.end());
+  job->numbers = std::make_shared<const graph::Numbers>(flush.numbers.begin(), flush.numbers.end());
   job->inline_uploads = std::move(inline_uploads);
   job->answers.assign(answers.begin(), answers.end());
   counters_.jobs++;
@@ -167,8 +166,7 @@ Result<> Session::send_plan(InFlight& job) {
 void Session::send_job(InFlight& job, const codec::Job& message) {
   // The message and the uploads are borrowed by the connection: the callback keeps them.
   auto encoded = std::make_shared<const codec::Message>(codec::encode(message));
-  connection_->send(FrameKind::kJob, encoded->bytes(),
-                    std::as_bytes(std::span(job.inline_uploads)),
+  connection_->send(FrameKind::kJob, encoded->bytes(), std::as_bytes(std::span(job.inline_uploads)),
                     [encoded, keep = job.shared_from_this()] {});
 }
 
@@ -187,13 +185,14 @@ Result<> Session::run_until(Turn& turn, const std::function<bool()>& condition) 
   while (!condition()) {
     if (lost_) return *lost_;
     if (cancelled_.exchange(false)) {
-      return Error{ErrorCode::kCancelled, "server " + options_.address + ": the wait was cancelled"};
+      return Error{ErrorCode::kCancelled,
+                   "server " + options_.address + ": the wait was cancelled"};
     }
     const auto left = since + options_.silence_timeout - steady_clock::now();
     if (left <= left.zero()) {
-      fail(unavailable(options_.address,
-                       "was silent for " + std::to_string(options_.silence_timeout.count()) +
-                           " ms while an answer was due"));
+      fail(unavailable(options_.address, "was silent for " +
+                                             std::to_string(options_.silence_timeout.count()) +
+                                             " ms while an answer was due"));
       return *lost_;
     }
     const auto ran = loop_->run_once(left);
@@ -215,9 +214,9 @@ Result<> Session::send_upload(const UploadSource& source, bool artifact) {
     bool done = false;
   };
   auto sending = std::make_shared<Sending>();
-  sending->message = codec::encode(codec::Upload{
-      .upload = source.upload.value,
-      .artifact = artifact ? codec::ByteView(source.name) : codec::ByteView()});
+  sending->message = codec::encode(
+      codec::Upload{.upload = source.upload.value,
+                    .artifact = artifact ? codec::ByteView(source.name) : codec::ByteView()});
   sending->owner = source.owner;
   connection_->send(FrameKind::kUpload, sending->message.bytes(), source.bytes, [sending] {
     sending->done = true;

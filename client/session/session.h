@@ -35,8 +35,8 @@ namespace djinn::client {
 using transport::Bytes;
 
 struct OperatorSchema {
-  std::string name;    // "aten::add.Tensor"
-  uint64_t hash = 0;   // XXH3-64 of the schema's text
+  std::string name;   // "aten::add.Tensor"
+  uint64_t hash = 0;  // XXH3-64 of the schema's text
 };
 
 struct SessionOptions {
@@ -47,7 +47,8 @@ struct SessionOptions {
   std::vector<uint8_t> schema_hash;
   std::function<std::vector<OperatorSchema>()> operators;  // asked if the hashes differ
   std::chrono::milliseconds connect_timeout{10'000};
-  std::chrono::milliseconds silence_timeout{30'000};  // A server silent for longer while we wait is gone.
+  std::chrono::milliseconds silence_timeout{
+      30'000};  // A server silent for longer while we wait is gone.
 };
 
 // What came back for one answer of a job. Must live until `done`, or until the session is closed.
@@ -68,14 +69,14 @@ struct UploadSource {
 
 struct SessionCounters {
   uint64_t jobs = 0;
-  uint64_t steps = 0;           // of these, sent without a plan and without numbers
-  uint64_t plans = 0;           // plans sent in full
-  uint64_t plan_bytes = 0;      // bytes of their messages
-  uint64_t plan_ops = 0;        // entries in them
+  uint64_t steps = 0;       // of these, sent without a plan and without numbers
+  uint64_t plans = 0;       // plans sent in full
+  uint64_t plan_bytes = 0;  // bytes of their messages
+  uint64_t plan_ops = 0;    // entries in them
   uint64_t answers = 0;
-  uint64_t upload_bytes = 0;    // sent as uploads of any form
-  uint64_t offered = 0;         // artifacts the server was asked for
-  uint64_t shared_bytes = 0;    // bytes it had already
+  uint64_t upload_bytes = 0;  // sent as uploads of any form
+  uint64_t offered = 0;       // artifacts the server was asked for
+  uint64_t shared_bytes = 0;  // bytes it had already
   uint64_t resyncs = 0;
   transport::LoopStats io;
 };
@@ -94,10 +95,12 @@ class Session : private transport::FrameSink {
                   std::span<PendingAnswer* const> answers);
 
   // Blocks until the answer is there, then returns its error or nothing.
-  // kUnavailable: the server is gone or has been silent for too long. kCancelled: cancel() was called.
+  // kUnavailable: the server is gone or has been silent for too long. kCancelled: cancel() was
+  // called.
   Result<> wait(PendingAnswer& answer);
 
-  // Sends bytes for an upload entry of a later job. Without owner: returns when the kernel has them.
+  // Sends bytes for an upload entry of a later job. Without owner: returns when the kernel has
+  // them.
   Result<> upload(const UploadSource& source);
   // Asks which artifacts the server has, and sends the others. Blocks for one round trip.
   Result<> upload_artifacts(std::span<const UploadSource> sources);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Turn: the right to touch a session's connection, for one thread at a time.
 //
-// Why not a mutex: a thread that waits for an answer sleeps in the loop with its turn, and must give
-// it up when another wants to send - at once, and without starving anybody.
+// Why not a mutex: a thread that waits for an answer sleeps in the loop with its turn, and must
+// give it up when another wants to send - at once, and without starving anybody.
 #pragma once
 
 #include "client/session/session.h"

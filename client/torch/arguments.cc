@@ -72,7 +72,11 @@ class Preparation {
       c10::List<std::optional<at::Tensor>> moved;
       for (const std::optional<at::Tensor> index : stack[i].toOptionalTensorList()) {
         const bool host = index && index->defined() && !is_remote(*index);
-        moved.push_back(host ? std::optional(index->to(out_.device->device())) : index);
+        if (host) {
+          moved.push_back(index->to(out_.device->device()));
+        } else {
+          moved.push_back(index);
+        }
       }
       stack[i] = std::move(moved);
     }
@@ -96,23 +100,39 @@ void write_complex(graph::PlanWriter& writer, c10::complex<double> value) {
 
 // A 0-dim tensor of the host, by value: it may change after this call.
 void write_scalar(graph::PlanWriter& writer, const at::Tensor& tensor) {
-  writer.cpu_scalar(to_wire(tensor.scalar_type()), tensor.unsafeGetTensorImpl()->is_wrapped_number());
+  writer.cpu_scalar(to_wire(tensor.scalar_type()),
+                    tensor.unsafeGetTensorImpl()->is_wrapped_number());
   switch (tensor.scalar_type()) {
-    case c10::kByte: return writer.number(read<uint8_t>(tensor));
-    case c10::kChar: return writer.number(read<int8_t>(tensor));
-    case c10::kShort: return writer.number(read<int16_t>(tensor));
-    case c10::kInt: return writer.number(read<int32_t>(tensor));
-    case c10::kLong: return writer.number(read<int64_t>(tensor));
-    case c10::kUInt16: return writer.number(read<uint16_t>(tensor));
-    case c10::kUInt32: return writer.number(read<uint32_t>(tensor));
-    case c10::kUInt64: return writer.number(static_cast<int64_t>(read<uint64_t>(tensor)));
-    case c10::kBool: return writer.number(read<bool>(tensor) ? 1 : 0);
-    case c10::kHalf: return writer.float_number(read<c10::Half>(tensor));
-    case c10::kBFloat16: return writer.float_number(read<c10::BFloat16>(tensor));
-    case c10::kFloat: return writer.float_number(read<float>(tensor));
-    case c10::kDouble: return writer.float_number(read<double>(tensor));
-    case c10::kComplexFloat: return write_complex(writer, c10::complex<double>(read<c10::complex<float>>(tensor)));
-    case c10::kComplexDouble: return write_complex(writer, read<c10::complex<double>>(tensor));
+    case c10::kByte:
+      return writer.number(read<uint8_t>(tensor));
+    case c10::kChar:
+      return writer.number(read<int8_t>(tensor));
+    case c10::kShort:
+      return writer.number(read<int16_t>(tensor));
+    case c10::kInt:
+      return writer.number(read<int32_t>(tensor));
+    case c10::kLong:
+      return writer.number(read<int64_t>(tensor));
+    case c10::kUInt16:
+      return writer.number(read<uint16_t>(tensor));
+    case c10::kUInt32:
+      return writer.number(read<uint32_t>(tensor));
+    case c10::kUInt64:
+      return writer.number(static_cast<int64_t>(read<uint64_t>(tensor)));
+    case c10::kBool:
+      return writer.number(read<bool>(tensor) ? 1 : 0);
+    case c10::kHalf:
+      return writer.float_number(read<c10::Half>(tensor));
+    case c10::kBFloat16:
+      return writer.float_number(read<c10::BFloat16>(tensor));
+    case c10::kFloat:
+      return writer.float_number(read<float>(tensor));
+    case c10::kDouble:
+      return writer.float_number(read<double>(tensor));
+    case c10::kComplexFloat:
+      return write_complex(writer, c10::complex<double>(read<c10::complex<float>>(tensor)));
+    case c10::kComplexDouble:
+      return write_complex(writer, read<c10::complex<double>>(tensor));
     default:
       TORCH_CHECK(false, "djinn: a scalar of type ", tensor.scalar_type(), " does not travel");
   }
@@ -175,7 +195,8 @@ void write_arguments(const OpInfo& op, const Stack& stack, size_t begin, RemoteD
     if (i == op.generator_arg) {
       const bool given = value.isGenerator() && value.toGenerator().defined();
       device.writer().generator(
-          given ? static_cast<const RemoteGenerator&>(*value.toGenerator().unsafeGetGeneratorImpl()).id()
+          given ? static_cast<const RemoteGenerator&>(*value.toGenerator().unsafeGetGeneratorImpl())
+                      .id()
                 : 0);
     } else {
       write_value(op, device, value);

@@ -16,8 +16,8 @@ struct Arguments {
   bool boolean_index = false;      // A boolean or byte tensor in a list of optional tensors.
 };
 
-// Finds the device; moves index tensors of the host to it. Throws PyTorch's message when tensors are
-// on different devices, and a clear one for what cannot travel.
+// Finds the device; moves index tensors of the host to it. Throws PyTorch's message when tensors
+// are on different devices, and a clear one for what cannot travel.
 [[nodiscard]] Arguments prepare_arguments(const OpInfo& op, Stack& stack, size_t begin);
 
 void write_arguments(const OpInfo& op, const Stack& stack, size_t begin, RemoteDevice& device);

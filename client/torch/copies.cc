@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Copies: bytes that the app gives (uploads) and bytes that it asks for (fetches).
 //
-// An upload is a snapshot: when the call returns, the app may write the source again, also through a
-// raw pointer. So small tensors are copied into the job's message; larger ones are taken by the
-// kernel before the call returns; and only a read-only mapping of a file is borrowed and sent later.
+// An upload is a snapshot: when the call returns, the app may write the source again, also through
+// a raw pointer. So small tensors are copied into the job's message; larger ones are taken by the
+// kernel before the call returns; and only a read-only mapping of a file is borrowed and sent
+// later.
 #include <cstring>
 
 #include <ATen/EmptyTensor.h>
@@ -46,7 +47,8 @@ void pack(const Tensor& tensor, std::byte* out) {
   std::vector<int64_t> index(static_cast<size_t>(tensor.dim()), 0);
   for (int64_t n = 0; n < tensor.numel(); ++n) {
     int64_t at = 0;
-    for (size_t d = 0; d < index.size(); ++d) at += index[d] * tensor.stride(static_cast<int64_t>(d));
+    for (size_t d = 0; d < index.size(); ++d)
+      at += index[d] * tensor.stride(static_cast<int64_t>(d));
     std::memcpy(out + static_cast<size_t>(n) * item, from + at * static_cast<int64_t>(item), item);
     for (size_t d = index.size(); d-- > 0;) {
       if (++index[d] < tensor.size(static_cast<int64_t>(d))) break;
@@ -220,8 +222,8 @@ at::Scalar item(const Tensor& tensor) {
   TORCH_CHECK(tensor.numel() == 1, "a Tensor with ", tensor.numel(),
               " elements cannot be converted to Scalar");
   Tensor here = at::detail::empty_cpu({}, tensor.scalar_type());
-  RemoteDevice::of(tensor).fetch(
-      tensor.as_strided({}, {}, tensor.storage_offset()), bytes_of(here));
+  RemoteDevice::of(tensor).fetch(tensor.as_strided({}, {}, tensor.storage_offset()),
+                                 bytes_of(here));
   return here.item();
 }
 
@@ -229,8 +231,8 @@ bool equal(const Tensor& self, const Tensor& other) {
   if (self.sizes() != other.sizes()) return false;
   if (self.is_alias_of(other) && self.strides() == other.strides() &&
       self.storage_offset() == other.storage_offset() &&
-      self.scalar_type() == other.scalar_type() &&
-      !c10::isFloatingType(self.scalar_type()) && !c10::isComplexType(self.scalar_type())) {
+      self.scalar_type() == other.scalar_type() && !c10::isFloatingType(self.scalar_type()) &&
+      !c10::isComplexType(self.scalar_type())) {
     return true;  // The same bytes, and none of them NaN.
   }
   static OpInfo& op = op_info(c10::Dispatcher::singleton().findSchemaOrThrow("aten::equal", ""));

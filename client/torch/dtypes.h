@@ -10,7 +10,8 @@ namespace djinn::client {
 
 [[nodiscard]] inline graph::Dtype to_wire(c10::ScalarType type) {
   const auto dtype = operators::from_torch(type);
-  TORCH_CHECK(dtype.has_value(), "djinn: element type ", type, " does not exist on the device djinn");
+  TORCH_CHECK(dtype.has_value(), "djinn: element type ", type,
+              " does not exist on the device djinn");
   return *dtype;
 }
 [[nodiscard]] inline c10::ScalarType from_wire(graph::Dtype dtype) {

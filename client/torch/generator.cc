@@ -8,7 +8,8 @@
 namespace djinn::client {
 
 RemoteGenerator::RemoteGenerator(c10::DeviceIndex device, uint64_t id)
-    : GeneratorImpl({c10::kPrivateUse1, device}, c10::DispatchKeySet(c10::DispatchKey::PrivateUse1)),
+    : GeneratorImpl({c10::kPrivateUse1, device},
+                    c10::DispatchKeySet(c10::DispatchKey::PrivateUse1)),
       id_(id) {}
 
 bool RemoteGenerator::take_seeding(uint32_t generation) const {

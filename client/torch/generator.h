@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Generator: a random generator whose state is on the server; the client knows its seed only.
 //
-// Why the seed travels with the next random op and not when it is set: torch::manual_seed seeds every
-// device, also in programs that never draw a number on it.
-// Threading: PyTorch's generator mutex, as for every generator.
+// Why the seed travels with the next random op and not when it is set: torch::manual_seed seeds
+// every device, also in programs that never draw a number on it. Threading: PyTorch's generator
+// mutex, as for every generator.
 #pragma once
 
 #include <atomic>

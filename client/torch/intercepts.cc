@@ -41,6 +41,7 @@ bool returns_view(const c10::FunctionSchema& schema) {
 // Composite operators that the server runs as one: they throw here, or would become many.
 const std::set<std::string>& whole_operators() {
   static const std::set<std::string> names{
+      "conj_physical_",
       "convolution",
       "convolution_backward",
       "embedding",
@@ -101,8 +102,7 @@ std::set<std::string> operators_to_intercept() {
         handle->hasKernelForDispatchKey(c10::DispatchKey::CompositeExplicitAutograd);
     if (name.starts_with("_foreach_") || whole_operators().contains(name) ||
         (explicit_composite && whole.contains(full)) ||
-        handle->hasKernelForDispatchKey(
-            c10::DispatchKey::CompositeExplicitAutogradNonFunctional)) {
+        handle->hasKernelForDispatchKey(c10::DispatchKey::CompositeExplicitAutogradNonFunctional)) {
       names.insert(std::move(name));
     }
   }
@@ -121,10 +121,9 @@ int64_t choose_attention(const at::Tensor& query, const at::Tensor& key, const a
              : static_cast<int64_t>(at::SDPBackend::overrideable);
 }
 
-int64_t choose_attention_op(const at::Tensor& query, const at::Tensor& key,
-                            const at::Tensor& value, const std::optional<at::Tensor>& mask,
-                            double dropout, bool causal, std::optional<double> scale,
-                            bool grouped) {
+int64_t choose_attention_op(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                            const std::optional<at::Tensor>& mask, double dropout, bool causal,
+                            std::optional<double> scale, bool grouped) {
   return choose_attention(query, key, value, mask, dropout, causal, scale, grouped);
 }
 
@@ -151,7 +150,8 @@ TORCH_LIBRARY_IMPL(aten, Negative, library) {
   library.impl("_copy_from", torch::CppFunction::makeFallthrough());
 }
 
-// Nothing is cast where autocast is off; where it is on, operators that are not listed stay as they are.
+// Nothing is cast where autocast is off; where it is on, operators that are not listed stay as they
+// are.
 TORCH_LIBRARY_IMPL(_, AutocastPrivateUse1, library) {
   library.fallback(torch::CppFunction::makeFallthrough());
 }

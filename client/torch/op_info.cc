@@ -20,8 +20,7 @@ int aliased_argument(const c10::FunctionSchema& schema, const c10::Argument& res
               " returns a view and cannot be recorded; please report it");
   for (size_t i = 0; i < schema.arguments().size(); ++i) {
     const c10::AliasInfo* const of_arg = schema.arguments()[i].alias_info();
-    if (of_arg != nullptr && of_arg->isWrite() &&
-        of_arg->beforeSets() == of_result->beforeSets()) {
+    if (of_arg != nullptr && of_arg->isWrite() && of_arg->beforeSets() == of_result->beforeSets()) {
       return static_cast<int>(i);
     }
   }
@@ -30,7 +29,7 @@ int aliased_argument(const c10::FunctionSchema& schema, const c10::Argument& res
 
 bool floats_decide_shapes(const std::string& name) {
   static constexpr std::array<const char*, 7> kPrefixes{
-      "aten::arange", "aten::range",    "aten::linspace", "aten::logspace",
+      "aten::arange",   "aten::range",     "aten::linspace", "aten::logspace",
       "aten::upsample", "aten::_upsample", "aten::histogram"};
   return std::any_of(kPrefixes.begin(), kPrefixes.end(),
                      [&](const char* prefix) { return name.starts_with(prefix); });
@@ -38,10 +37,9 @@ bool floats_decide_shapes(const std::string& name) {
 
 bool may_know_shapes(const c10::OperatorHandle& handle) {
   using c10::DispatchKey;
-  for (const auto key :
-       {DispatchKey::Meta, DispatchKey::CompositeExplicitAutograd,
-        DispatchKey::CompositeExplicitAutogradNonFunctional,
-        DispatchKey::CompositeImplicitAutograd}) {
+  for (const auto key : {DispatchKey::Meta, DispatchKey::CompositeExplicitAutograd,
+                         DispatchKey::CompositeExplicitAutogradNonFunctional,
+                         DispatchKey::CompositeImplicitAutograd}) {
     if (handle.hasKernelForDispatchKey(key)) return true;
   }
   return false;
@@ -63,8 +61,8 @@ OpInfo::OpInfo(const c10::OperatorHandle& operator_handle) : handle(operator_han
     out_of_place |= arg.is_out();
     if (arg.type()->str().find("Generator") != std::string::npos) generator_arg = i;
   }
-  deferred = handle.hasTag(at::Tag::dynamic_output_shape) ||
-             handle.hasTag(at::Tag::data_dependent_output);
+  deferred =
+      handle.hasTag(at::Tag::dynamic_output_shape) || handle.hasTag(at::Tag::data_dependent_output);
   if (name.name == "aten::index.Tensor") deferred = false;  // Only with boolean indices.
   if (name.name == "aten::_ctc_loss") deferred = false;
   random = handle.hasTag(at::Tag::nondeterministic_seeded);

@@ -27,8 +27,8 @@ struct PredictedResult {
 // One per return of the operator; a list's items follow it.
 using Prediction = std::vector<PredictedResult>;
 
-// Says what the operator will return for these arguments (the last ones of the stack, from `begin`),
-// or false if it does not know this case.
+// Says what the operator will return for these arguments (the last ones of the stack, from
+// `begin`), or false if it does not know this case.
 using Rule = bool (*)(const Stack& stack, size_t begin, Prediction& out);
 
 }  // namespace djinn::client

@@ -25,8 +25,7 @@ void write_seed(const OpInfo& op, const Stack& stack, size_t begin, RemoteDevice
   if (given != nullptr && given->isGenerator() && given->toGenerator().defined()) {
     device.before_random(*given->toGenerator().unsafeGetGeneratorImpl());
   } else {
-    device.before_random(
-        *default_generator(device.device().index()).unsafeGetGeneratorImpl());
+    device.before_random(*default_generator(device.device().index()).unsafeGetGeneratorImpl());
   }
 }
 
@@ -89,7 +88,8 @@ class Recording {
       size_t next = 0;
       for (const int alias : op_.alias) {
         const PredictedResult& result = prediction[next++];
-        results.push_back(alias >= 0 ? not_new(result, alias, next) : make(result, prediction, next));
+        results.push_back(alias >= 0 ? not_new(result, alias, next)
+                                     : make(result, prediction, next));
       }
       guard.written();
       device_.entry_done();
@@ -277,7 +277,8 @@ class Deferral {
     if (const auto* value = std::get_if<int64_t>(&meta)) return *value;
     if (const auto* value = std::get_if<double>(&meta)) return *value;
     if (const auto* value = std::get_if<bool>(&meta)) return *value;
-    TORCH_CHECK(false, "djinn: result ", r, " of ", op_.name.name, " is of a kind that does not travel");
+    TORCH_CHECK(false, "djinn: result ", r, " of ", op_.name.name,
+                " is of a kind that does not travel");
   }
 
   OpInfo& op_;
@@ -321,6 +322,8 @@ void record(OpInfo& op, Stack& stack) {
   recording.finish(std::move(results));
 }
 
-void record_any(const c10::OperatorHandle& handle, Stack* stack) { record(op_info(handle), *stack); }
+void record_any(const c10::OperatorHandle& handle, Stack* stack) {
+  record(op_info(handle), *stack);
+}
 
 }  // namespace djinn::client

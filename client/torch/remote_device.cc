@@ -11,8 +11,8 @@
 #include <c10/util/Exception.h>
 #include <torch/version.h>
 
-#include "client/torch/generator.h"
 #include "client/torch/dtypes.h"
+#include "client/torch/generator.h"
 #include "operators/allow_list.h"
 #include "operators/census.h"
 #include "serialization/base/limits.h"
@@ -103,8 +103,7 @@ void print_stats() {
                  "\"copied_bytes\": %lu, \"system_calls\": %lu, \"shape_questions\": %lu}\n",
                  i, s.server.c_str(), s.ops_recorded, s.jobs, s.steps, s.plans, s.plan_bytes,
                  s.plan_ops, s.fetches, s.bytes_sent, s.bytes_received, s.upload_bytes,
-                 s.shared_bytes, s.hashed_bytes, s.copied_bytes, s.system_calls,
-                 s.shape_questions);
+                 s.shared_bytes, s.hashed_bytes, s.copied_bytes, s.system_calls, s.shape_questions);
   }
 }
 
@@ -123,9 +122,10 @@ void RemoteDevice::configure(const Options& given) {
   const Lock hold = lock();
   const Options options = with_environment(given);
   const auto servers = split(options.server);
-  TORCH_CHECK(!servers.empty(),
-              "djinn: no server is named. Set DJINN_SERVER=tcp://host:port (or unix:///path) in the "
-              "environment, or call djinn::connect({.server = ...})");
+  TORCH_CHECK(
+      !servers.empty(),
+      "djinn: no server is named. Set DJINN_SERVER=tcp://host:port (or unix:///path) in the "
+      "environment, or call djinn::connect({.server = ...})");
   TORCH_CHECK(servers.size() <= 64, "djinn: more than 64 servers are named");
   static const bool once = [] {
     pthread_atfork(nullptr, nullptr, [] { forked = true; });
@@ -164,8 +164,9 @@ RemoteDevice& RemoteDevice::get(c10::DeviceIndex index) {
   check_usable();
   if (devices().empty()) configure({});
   if (index < 0) index = current_device;
-  TORCH_CHECK(static_cast<size_t>(index) < devices().size(), "djinn: there is no device djinn:",
-              static_cast<int>(index), "; DJINN_SERVER names ", devices().size(), " server(s)");
+  TORCH_CHECK(static_cast<size_t>(index) < devices().size(),
+              "djinn: there is no device djinn:", static_cast<int>(index), "; DJINN_SERVER names ",
+              devices().size(), " server(s)");
   return *devices()[static_cast<size_t>(index)];
 }
 
@@ -180,12 +181,14 @@ void RemoteDevice::cancel_all() {
 }
 
 void RemoteDevice::check_usable() {
-  TORCH_CHECK(!forked, "djinn: the device cannot be used in a forked child process; start it with "
-                       "exec (multiprocessing: use spawn)");
+  TORCH_CHECK(!forked,
+              "djinn: the device cannot be used in a forked child process; start it with "
+              "exec (multiprocessing: use spawn)");
 }
 
 void RemoteDevice::raise(const Error& error) {
-  if (error.code == ErrorCode::kOutOfMemory) TORCH_CHECK_WITH(OutOfMemoryError, false, error.message);
+  if (error.code == ErrorCode::kOutOfMemory)
+    TORCH_CHECK_WITH(OutOfMemoryError, false, error.message);
   TORCH_CHECK(false, error.message);
 }
 
@@ -224,8 +227,7 @@ void RemoteDevice::record_resize(StorageContext& context, size_t bytes) {
 // -- the log
 
 void RemoteDevice::write_operand(StorageContext& context, c10::ScalarType type,
-                                 c10::IntArrayRef sizes, c10::IntArrayRef strides,
-                                 int64_t offset) {
+                                 c10::IntArrayRef sizes, c10::IntArrayRef strides, int64_t offset) {
   TORCH_CHECK(context.generation == generation_, "djinn: the tensor belongs to a session with ",
               options_.server, " that is over");
   writer_.operand(context.record, to_wire(type), {sizes.data(), sizes.size()},
@@ -280,14 +282,15 @@ void RemoteDevice::count_staged(size_t bytes) {
 }
 
 void RemoteDevice::connect() {
-  auto opened = Session::open({.address = options_.server,
-                               .token = options_.token,
-                               .app = program_name(),
-                               .libtorch_version = TORCH_VERSION,
-                               .schema_hash = operators::schema_hash(operators::allowed_operators()),
-                               .operators = operator_schemas,
-                               .connect_timeout = options_.connect_timeout,
-                               .silence_timeout = options_.timeout});
+  auto opened =
+      Session::open({.address = options_.server,
+                     .token = options_.token,
+                     .app = program_name(),
+                     .libtorch_version = TORCH_VERSION,
+                     .schema_hash = operators::schema_hash(operators::allowed_operators()),
+                     .operators = operator_schemas,
+                     .connect_timeout = options_.connect_timeout,
+                     .silence_timeout = options_.timeout});
   if (!opened) raise(opened.error());
   session_ = std::move(opened).value();
 }

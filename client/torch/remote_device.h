@@ -2,8 +2,8 @@
 // RemoteDevice: djinn:0, djinn:1 ... - the log of what the app did, and the session it goes to.
 //
 // The log is a PlanWriter; it is cut (sent as one job) at a fetch, at flush(), and after
-// kOpsPerFlushMax entries or kUploadBytesPerFlushMax bytes of uploads: by what the program did, never
-// by time, so that the same program makes the same plans.
+// kOpsPerFlushMax entries or kUploadBytesPerFlushMax bytes of uploads: by what the program did,
+// never by time, so that the same program makes the same plans.
 //
 // Ownership: leaked singletons - tensors may die after main. Threading: one lock for all devices
 // guards the logs (`RemoteDevice::Lock`); a thread waits for the server without it.
@@ -58,7 +58,8 @@ class RemoteDevice {
   // To be called behind each entry: cuts the log when it is long.
   void entry_done() {
     ++ops_recorded_;
-    if (writer_.entries() >= entries_max_) [[unlikely]] cut({});
+    if (writer_.entries() >= entries_max_) [[unlikely]]
+      cut({});
   }
   void entry_done_before_cut() { ++ops_recorded_; }
   // Sends the log as a job with these answers (in the order they were recorded).
@@ -70,9 +71,9 @@ class RemoteDevice {
   // Room for an inline upload of so many bytes in the current flush.
   std::span<std::byte> inline_upload(size_t bytes);
   UploadId next_upload() { return {next_upload_++}; }
-  void defer_upload(UploadSource source);   // sent at the next cut
-  void count_staged(size_t bytes);          // may cut
-  Session& session();                       // connects if need be
+  void defer_upload(UploadSource source);  // sent at the next cut
+  void count_staged(size_t bytes);         // may cut
+  Session& session();                      // connects if need be
   [[nodiscard]] bool shares() const { return options_.share; }
 
   // -- waiting; without the lock

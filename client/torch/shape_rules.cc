@@ -76,7 +76,8 @@ bool index_select(const Stack& stack, size_t begin, Prediction& out) {
 
 bool layer_norm(const Stack& stack, size_t begin, Prediction& out) {
   const at::Tensor& input = tensor(stack, begin);
-  if (!input.is_contiguous() || (input.scalar_type() != c10::kFloat && input.scalar_type() != c10::kDouble)) {
+  if (!input.is_contiguous() ||
+      (input.scalar_type() != c10::kFloat && input.scalar_type() != c10::kDouble)) {
     return false;  // Mixed types keep their statistics in float.
   }
   const size_t normalised = stack[begin + 1].toIntVector().size();
@@ -89,7 +90,8 @@ bool layer_norm(const Stack& stack, size_t begin, Prediction& out) {
   return true;
 }
 
-// The fused attention: output laid out like the query, log-sum-exp in float, the random state empty.
+// The fused attention: output laid out like the query, log-sum-exp in float, the random state
+// empty.
 bool attention(const Stack& stack, size_t begin, Prediction& out) {
   const at::Tensor& query = tensor(stack, begin);
   const at::Tensor& key = tensor(stack, begin + 1);
@@ -130,8 +132,7 @@ bool where(const Stack& stack, size_t begin, Prediction& out) {
   const at::Tensor& right = tensor(stack, begin + 2);
   const bool plain = condition.is_contiguous() && left.is_contiguous() && right.is_contiguous();
   if (!plain) return false;
-  const auto sizes =
-      at::infer_size(at::infer_size(condition.sizes(), left.sizes()), right.sizes());
+  const auto sizes = at::infer_size(at::infer_size(condition.sizes(), left.sizes()), right.sizes());
   out.push_back(contiguous(sizes, at::native::result_type(left, right)));
   return true;
 }

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Shape rules: what operators return for which PyTorch has no Meta kernel in C++.
 //
-// Only a shortcut: without a rule the server is asked, once per combination of shapes. Rules are for
-// operators in loops whose shapes change each time.
-// Threading: pure functions.
+// Only a shortcut: without a rule the server is asked, once per combination of shapes. Rules are
+// for operators in loops whose shapes change each time. Threading: pure functions.
 #pragma once
 
 #include <string>

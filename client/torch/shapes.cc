@@ -50,8 +50,7 @@ class KeyBuilder {
   }
 
   [[nodiscard]] ShapeKey key() {
-    const XXH128_hash_t hash =
-        XXH3_128bits_withSeed(words_, count_ * sizeof(uint64_t), folded_);
+    const XXH128_hash_t hash = XXH3_128bits_withSeed(words_, count_ * sizeof(uint64_t), folded_);
     return {.high = hash.high64, .low = hash.low64};
   }
 

@@ -3,13 +3,14 @@
 //
 // In this order: what was found for the same arguments before (a cache), our rule, PyTorch's Meta
 // kernel. If none knows, the recorder asks the server and teaches the cache the answer.
-// Threading: any thread; never call it with the recorder's lock held (Meta kernels may be Python's).
+// Threading: any thread; never call it with the recorder's lock held (Meta kernels may be
+// Python's).
 #pragma once
+
+#include <xxhash.h>
 
 #include <memory>
 #include <optional>
-
-#include <xxhash.h>
 
 #include "client/torch/op_info.h"
 #include "client/torch/prediction.h"

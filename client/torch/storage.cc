@@ -20,8 +20,8 @@ constexpr size_t kAlignment = 64;
 // and a double would only make PyTorch's overlap check more careful.
 void* reserve_addresses(size_t bytes) {
   static char* const arena = [] {
-    void* const mapped = mmap(nullptr, kArenaBytes, PROT_NONE,
-                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* const mapped =
+        mmap(nullptr, kArenaBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     TORCH_CHECK(mapped != MAP_FAILED, "djinn: cannot reserve addresses for remote tensors");
     return static_cast<char*>(mapped);
   }();
@@ -29,7 +29,8 @@ void* reserve_addresses(size_t bytes) {
   const size_t length = (std::max<size_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
   TORCH_CHECK(length <= kArenaBytes / 2, "djinn: a storage of ", bytes, " bytes is too large");
   size_t at = next.fetch_add(length, std::memory_order_relaxed) % kArenaBytes;
-  if (at + length > kArenaBytes) at = next.fetch_add(length, std::memory_order_relaxed) % (kArenaBytes / 2);
+  if (at + length > kArenaBytes)
+    at = next.fetch_add(length, std::memory_order_relaxed) % (kArenaBytes / 2);
   return arena + at;
 }
 
@@ -67,8 +68,7 @@ c10::DeviceAllocator& remote_allocator() {
 
 StorageContext& context_of(const at::Tensor& tensor) {
   TORCH_CHECK(tensor.has_storage(), "djinn: a tensor without storage cannot be used on the device");
-  auto* const context =
-      static_cast<StorageContext*>(tensor.storage().data_ptr().get_context());
+  auto* const context = static_cast<StorageContext*>(tensor.storage().data_ptr().get_context());
   TORCH_CHECK(context != nullptr, "djinn: a tensor on the device djinn was made from host memory");
   return *context;
 }

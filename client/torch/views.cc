@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Factories and views: what is only metadata. A view is other geometry on the same storage, so it is
-// not recorded; a new tensor is recorded when it is first used.
+// Factories and views: what is only metadata. A view is other geometry on the same storage, so it
+// is not recorded; a new tensor is recorded when it is first used.
 #include <ATen/EmptyTensor.h>
 #include <ATen/native/Resize.h>
 #include <torch/library.h>
@@ -77,7 +77,8 @@ Tensor new_empty_strided(const Tensor& self, IntArrayRef sizes, IntArrayRef stri
                          optional<c10::ScalarType> type, optional<c10::Layout> layout,
                          optional<c10::Device> device, optional<bool> pin) {
   if (device && device->type() != c10::kPrivateUse1) {
-    return at::empty_strided(sizes, strides, type.value_or(self.scalar_type()), layout, device, pin);
+    return at::empty_strided(sizes, strides, type.value_or(self.scalar_type()), layout, device,
+                             pin);
   }
   return empty_strided(sizes, strides, type.value_or(self.scalar_type()), layout,
                        device.value_or(self.device()), pin);

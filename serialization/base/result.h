@@ -10,9 +10,8 @@
 
 #include <cstdint>
 #include <string>
-#include <utility>
-
 #include <tl/expected.hpp>
+#include <utility>
 
 namespace djinn {
 
@@ -41,7 +40,8 @@ template <typename T = Unit>
 class [[nodiscard]] Result : public tl::expected<T, Error> {
  public:
   using tl::expected<T, Error>::expected;
-  Result(Error error) : tl::expected<T, Error>(tl::unexpect, std::move(error)) {}  // NOLINT: implicit
+  Result(Error error)
+      : tl::expected<T, Error>(tl::unexpect, std::move(error)) {}  // NOLINT: implicit
 };
 
 }  // namespace djinn
@@ -52,15 +52,15 @@ class [[nodiscard]] Result : public tl::expected<T, Error> {
 // DJINN_TRY(auto frame, read_frame(bytes)): binds the value, or returns the error to the caller.
 #define DJINN_TRY(binding, expression) \
   DJINN_TRY_(DJINN_CONCAT(result_, __LINE__), binding, expression)
-#define DJINN_TRY_(result, binding, expression) \
+#define DJINN_TRY_(result, binding, expression)  \
   auto result = (expression);                    \
-  if (!result) return std::move(result).error();       \
+  if (!result) return std::move(result).error(); \
   binding = std::move(result).value()
 
 // DJINN_CHECK(send(frame)): goes on if there is a value, or returns the error to the caller.
-#define DJINN_CHECK(expression)                                                  \
-  do {                                                                           \
-    if (auto checked_result = (expression); !checked_result) {                   \
-      return std::move(checked_result).error();                                  \
-    }                                                                            \
+#define DJINN_CHECK(expression)                                \
+  do {                                                         \
+    if (auto checked_result = (expression); !checked_result) { \
+      return std::move(checked_result).error();                \
+    }                                                          \
   } while (false)

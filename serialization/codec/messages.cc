@@ -24,10 +24,9 @@ Message build(size_t variable_bytes, Fill fill) {
   std::array<capnp::word, kOverheadWords> small{};
   const size_t words = kOverheadWords + variable_bytes / sizeof(capnp::word);
   capnp::MallocMessageBuilder builder =
-      variable_bytes == 0
-          ? capnp::MallocMessageBuilder(kj::arrayPtr(small.data(), small.size()))
-          : capnp::MallocMessageBuilder(static_cast<kj::uint>(words),
-                                        capnp::AllocationStrategy::FIXED_SIZE);
+      variable_bytes == 0 ? capnp::MallocMessageBuilder(kj::arrayPtr(small.data(), small.size()))
+                          : capnp::MallocMessageBuilder(static_cast<kj::uint>(words),
+                                                        capnp::AllocationStrategy::FIXED_SIZE);
   fill(builder.initRoot<Schema>());
   const auto segments = builder.getSegmentsForOutput();
   Message out;
@@ -39,13 +38,15 @@ Message build(size_t variable_bytes, Fill fill) {
 
 // Reads one struct in place; what kj throws becomes an Error.
 template <typename Schema, typename Read>
-auto parse(Bytes message, Read read) -> Result<decltype(read(std::declval<typename Schema::Reader>()))> {
+auto parse(Bytes message, Read read)
+    -> Result<decltype(read(std::declval<typename Schema::Reader>()))> {
   capnp::ReaderOptions options;
   options.traversalLimitInWords = kMessageBytesMax / sizeof(capnp::word) + 1024;
   options.nestingLimit = 8;
   try {
-    const std::array<kj::ArrayPtr<const capnp::word>, 1> segments{kj::ArrayPtr<const capnp::word>(
-        reinterpret_cast<const capnp::word*>(message.data()), message.size() / sizeof(capnp::word))};
+    const std::array<kj::ArrayPtr<const capnp::word>, 1> segments{
+        kj::ArrayPtr<const capnp::word>(reinterpret_cast<const capnp::word*>(message.data()),
+                                        message.size() / sizeof(capnp::word))};
     capnp::SegmentArrayMessageReader reader(kj::arrayPtr(segments.data(), 1), options);
     return read(reader.getRoot<Schema>());
   } catch (const kj::Exception& e) {
@@ -94,21 +95,20 @@ Result<Hello> decode<Hello>(Bytes message) {
 }
 
 Message encode(const HelloReply& reply) {
-  return build<schema::HelloReply>(
-      text_bytes(reply.libtorch) + text_bytes(reply.device) + 64,
-      [&](schema::HelloReply::Builder out) {
-        out.setVersion(reply.version);
-        out.setSession(reply.session);
-        out.setLibtorch(std::string(reply.libtorch));
-        out.setSchemasMatch(reply.schemas_match);
-        out.setDevice(std::string(reply.device));
-        out.setPlanSlotsMax(reply.plan_slots_max);
-        out.setPlanBytesMax(reply.plan_bytes_max);
-        out.setJobsInFlightMax(reply.jobs_in_flight_max);
-        out.setStagedBytesMax(reply.staged_bytes_max);
-        out.setArtifactBytesMin(reply.artifact_bytes_min);
-        out.setArtifactKey(data(reply.artifact_key));
-      });
+  return build<schema::HelloReply>(text_bytes(reply.libtorch) + text_bytes(reply.device) + 64,
+                                   [&](schema::HelloReply::Builder out) {
+                                     out.setVersion(reply.version);
+                                     out.setSession(reply.session);
+                                     out.setLibtorch(std::string(reply.libtorch));
+                                     out.setSchemasMatch(reply.schemas_match);
+                                     out.setDevice(std::string(reply.device));
+                                     out.setPlanSlotsMax(reply.plan_slots_max);
+                                     out.setPlanBytesMax(reply.plan_bytes_max);
+                                     out.setJobsInFlightMax(reply.jobs_in_flight_max);
+                                     out.setStagedBytesMax(reply.staged_bytes_max);
+                                     out.setArtifactBytesMin(reply.artifact_bytes_min);
+                                     out.setArtifactKey(data(reply.artifact_key));
+                                   });
 }
 
 template <>
@@ -233,17 +233,17 @@ Result<Upload> decode<Upload>(Bytes message) {
 }
 
 Message encode(const Offer& offer) {
-  return build<schema::Offer>(
-      offer.names.size() + 16 * offer.uploads.size() + 32, [&](schema::Offer::Builder out) {
-        const auto count = static_cast<kj::uint>(offer.uploads.size());
-        auto uploads = out.initUploads(count);
-        auto lengths = out.initLengths(count);
-        for (kj::uint i = 0; i < count; ++i) {
-          uploads.set(i, offer.uploads[i]);
-          lengths.set(i, offer.lengths[i]);
-        }
-        out.setNames(data(offer.names));
-      });
+  return build<schema::Offer>(offer.names.size() + 16 * offer.uploads.size() + 32,
+                              [&](schema::Offer::Builder out) {
+                                const auto count = static_cast<kj::uint>(offer.uploads.size());
+                                auto uploads = out.initUploads(count);
+                                auto lengths = out.initLengths(count);
+                                for (kj::uint i = 0; i < count; ++i) {
+                                  uploads.set(i, offer.uploads[i]);
+                                  lengths.set(i, offer.lengths[i]);
+                                }
+                                out.setNames(data(offer.names));
+                              });
 }
 
 template <>
@@ -371,9 +371,8 @@ Message encode(const StatsRequest& request) {
 
 template <>
 Result<StatsRequest> decode<StatsRequest>(Bytes message) {
-  return parse<schema::StatsRequest>(message, [](schema::StatsRequest::Reader in) {
-    return StatsRequest{.tag = in.getTag()};
-  });
+  return parse<schema::StatsRequest>(
+      message, [](schema::StatsRequest::Reader in) { return StatsRequest{.tag = in.getTag()}; });
 }
 
 Message encode(const StatsReply& reply) {

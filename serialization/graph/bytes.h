@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Bytes: variable-length integers in a byte string, written and read back with bounds checked.
 //
-// An unsigned integer is 7 bits a byte, lowest first, the top bit says "more" (LEB128); a signed one
-// is zigzagged first, so that small negative numbers stay short.
-// Threading: plain values.
+// An unsigned integer is 7 bits a byte, lowest first, the top bit says "more" (LEB128); a signed
+// one is zigzagged first, so that small negative numbers stay short. Threading: plain values.
 #pragma once
 
 #include <cstddef>

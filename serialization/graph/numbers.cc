@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "serialization/graph/numbers.h"
 
-#include <cassert>
-
 #include <xxhash.h>
+
+#include <cassert>
 
 #include "serialization/graph/packing.h"
 
@@ -115,9 +115,8 @@ Result<SharedNumbers> NumbersCoder::decode(ByteSpan patch) {
       return Error{ErrorCode::kInvalid, "numbers: a patch behind the end of the plan"};
     }
     const uint64_t i = next + gap;
-    (*out)[i] = plan_->kinds[i] == NumberKind::kFloat
-                    ? static_cast<int64_t>(in.word())
-                    : add((*out)[i], unzigzag(in.varint()));
+    (*out)[i] = plan_->kinds[i] == NumberKind::kFloat ? static_cast<int64_t>(in.word())
+                                                      : add((*out)[i], unzigzag(in.varint()));
     next = i + 1;
   }
   if (!in.ok()) return Error{ErrorCode::kInvalid, "numbers: a patch is cut short"};
@@ -156,7 +155,7 @@ void NumbersCoder::compact() {
 void NumbersCoder::unpack() {
   if (packed_vectors_ == 0) return;
   const size_t count = plan_->kinds.size();
-  auto plain = graph::unpack(packed_, 2 * 10 * count);
+  auto plain = graph::unpack(packed_, size_t{20} * count);
   assert(plain.has_value() && "we packed it ourselves");
   ByteReader in(*plain);
   auto last = std::make_shared<Numbers>(count);

@@ -34,8 +34,8 @@ class NumbersCoder {
   // them as the newest. The size must be the plan's.
   void encode(SharedNumbers numbers, ByteString& patch);
 
-  // The other end. kInvalid if the patch is malformed; then nothing has changed. The caller compares
-  // the checksum, then calls `keep` with what came back.
+  // The other end. kInvalid if the patch is malformed; then nothing has changed. The caller
+  // compares the checksum, then calls `keep` with what came back.
   Result<SharedNumbers> decode(ByteSpan patch);
   void keep(SharedNumbers numbers);
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "serialization/graph/packing.h"
 
-#include <memory>
-
 #include <zstd.h>
+
+#include <memory>
 
 namespace djinn::graph {
 namespace {
@@ -22,8 +22,8 @@ struct FreeDecompressor {
 ByteString pack(ByteSpan bytes) {
   thread_local const std::unique_ptr<ZSTD_CCtx, FreeCompressor> context(ZSTD_createCCtx());
   ByteString out(ZSTD_compressBound(bytes.size()));
-  const size_t length = ZSTD_compressCCtx(context.get(), out.data(), out.size(), bytes.data(),
-                                          bytes.size(), kLevel);
+  const size_t length =
+      ZSTD_compressCCtx(context.get(), out.data(), out.size(), bytes.data(), bytes.size(), kLevel);
   out.resize(ZSTD_isError(length) != 0 ? 0 : length);
   return out;
 }
@@ -40,8 +40,8 @@ Result<ByteString> unpack(ByteSpan packed, size_t length_max) {
                                           " are allowed"};
   }
   ByteString out(static_cast<size_t>(length));
-  const size_t got = ZSTD_decompressDCtx(context.get(), out.data(), out.size(), packed.data(),
-                                         packed.size());
+  const size_t got =
+      ZSTD_decompressDCtx(context.get(), out.data(), out.size(), packed.data(), packed.size());
   if (ZSTD_isError(got) != 0 || got != out.size()) {
     return Error{ErrorCode::kInvalid, "packed bytes are damaged"};
   }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "serialization/graph/plan.h"
 
-#include <array>
-
 #include <xxhash.h>
+
+#include <array>
 
 namespace djinn::graph {
 
@@ -13,7 +13,7 @@ PlanHash hash_structure(ByteSpan structure) {
 }
 
 uint32_t dtype_bytes(Dtype dtype) {
-  static constexpr std::array<uint8_t, kDtypeMax + 1> kBytes{1, 1, 2, 4, 8, 2, 4,  8, 4,
+  static constexpr std::array<uint8_t, kDtypeMax + 1> kBytes{1, 1,  2, 4, 8, 2, 4, 8, 4,
                                                              8, 16, 1, 2, 2, 4, 8, 1, 1};
   return kBytes[static_cast<uint8_t>(dtype)];
 }
@@ -27,8 +27,8 @@ bool is_floating(Dtype dtype) {
 
 size_t Plan::bytes() const {
   size_t total = sizeof(Plan);
-  for (const auto& text : ops) total += sizeof(text) + text.capacity();
-  for (const auto& text : strings) total += sizeof(text) + text.capacity();
+  for (const auto& text : ops) total += sizeof(std::string) + text.capacity();
+  for (const auto& text : strings) total += sizeof(std::string) + text.capacity();
   return total + entries.capacity() * sizeof(Entry) + args.capacity() * sizeof(Arg) +
          results.capacity() * sizeof(ResultSlot) + operands.capacity() * sizeof(Operand) +
          slots.capacity() * sizeof(SlotInfo) + strays.capacity() * sizeof(uint32_t) +

@@ -19,16 +19,16 @@
 //            | 'R' slot #bytes                     the storage becomes this long
 //            | 'G' #generator #seed                a random generator is seeded
 //   operand  = slot dtype:u8 shape:u8 #size{rank} [#stride{rank}] [#offset]
-//              shape: rank, + 64 if strides are those of a contiguous tensor (then they are absent),
+//              shape: rank, + 64 if strides are those of a contiguous tensor (then they are
+//              absent),
 //              + 128 if the offset is 0 (then it is absent)
 //   slot     = index:u; an index used for the first time (they appear in order 0, 1, 2 ...) is
 //              followed by '<' #id (the storage exists) or '+' #id #bytes (the storage is new)
 //   arg      = 'n' none | 'T' | 'F' | 'i' #int | 'd' #float | 'c' #float #float (complex)
-//            | 's' length:u text | 'v' the session's device | 'h' the host's device | 'g' #generator
-//            | 't' operand | 'z' undefined tensor
-//            | 'k' dtype:u8 wrapped:u8 #value (#value)     a CPU scalar; complex has two values
-//            | 'l' count:u arg*                            a list; lists do not nest further
-//            | 'I' count:u #int*  | 'D' count:u #float*    lists of numbers
+//            | 's' length:u text | 'v' the session's device | 'h' the host's device | 'g'
+//            #generator | 't' operand | 'z' undefined tensor | 'k' dtype:u8 wrapped:u8 #value
+//            (#value)     a CPU scalar; complex has two values | 'l' count:u arg* a list; lists do
+//            not nest further | 'I' count:u #int*  | 'D' count:u #float*    lists of numbers
 //   result   = '=' not a new tensor (an argument that was written, or a number) | 'z' undefined
 //            | 't' operand | 'y' slot (only in 'Y': geometry comes with the answer)
 //            | 'l' count:u result*
@@ -51,7 +51,7 @@ namespace djinn::graph {
 
 inline constexpr uint8_t kStructureVersion = 1;
 inline constexpr uint32_t kNone = UINT32_MAX;
-inline constexpr uint32_t kBaseNumber = 0;    // numbers[kBaseNumber] is the flush's first StorageId.
+inline constexpr uint32_t kBaseNumber = 0;  // numbers[kBaseNumber] is the flush's first StorageId.
 inline constexpr uint32_t kUploadNumber = 1;  // numbers[kUploadNumber] is its first UploadId.
 
 // XXH3, 128 bits. It names a plan within a session; where plans of strangers meet, it must not be
@@ -65,9 +65,24 @@ struct PlanHash {
 
 // Element types on the wire; the values are ours, so they survive changes of PyTorch's enumeration.
 enum class Dtype : uint8_t {
-  kUint8 = 0, kInt8 = 1, kInt16 = 2, kInt32 = 3, kInt64 = 4, kFloat16 = 5, kFloat32 = 6,
-  kFloat64 = 7, kComplex32 = 8, kComplex64 = 9, kComplex128 = 10, kBool = 11, kBfloat16 = 12,
-  kUint16 = 13, kUint32 = 14, kUint64 = 15, kFloat8E5m2 = 16, kFloat8E4m3fn = 17,
+  kUint8 = 0,
+  kInt8 = 1,
+  kInt16 = 2,
+  kInt32 = 3,
+  kInt64 = 4,
+  kFloat16 = 5,
+  kFloat32 = 6,
+  kFloat64 = 7,
+  kComplex32 = 8,
+  kComplex64 = 9,
+  kComplex128 = 10,
+  kBool = 11,
+  kBfloat16 = 12,
+  kUint16 = 13,
+  kUint32 = 14,
+  kUint64 = 15,
+  kFloat8E5m2 = 16,
+  kFloat8E4m3fn = 17,
 };
 inline constexpr uint8_t kDtypeMax = 17;
 [[nodiscard]] uint32_t dtype_bytes(Dtype dtype);
@@ -78,8 +93,8 @@ inline constexpr uint8_t kDtypeMax = 17;
 enum class NumberKind : uint8_t { kInt = 0, kFloat = 1, kId = 2 };
 
 struct Operand {
-  uint32_t slot = kNone;   // kNone: an undefined tensor in a list.
-  uint32_t sizes = 0;      // Index of the first size in the numbers.
+  uint32_t slot = kNone;     // kNone: an undefined tensor in a list.
+  uint32_t sizes = 0;        // Index of the first size in the numbers.
   uint32_t strides = kNone;  // Index of the first stride; kNone: contiguous.
   uint32_t offset = kNone;   // Index of the offset in elements; kNone: 0.
   Dtype dtype = Dtype::kFloat32;
@@ -87,16 +102,29 @@ struct Operand {
 };
 
 enum class ArgKind : uint8_t {
-  kNothing, kBool, kInt, kFloat, kComplex, kString, kDevice, kHostDevice, kGenerator,
-  kTensor, kUndefined, kCpuScalar, kList, kInts, kFloats,
+  kNothing,
+  kBool,
+  kInt,
+  kFloat,
+  kComplex,
+  kString,
+  kDevice,
+  kHostDevice,
+  kGenerator,
+  kTensor,
+  kUndefined,
+  kCpuScalar,
+  kList,
+  kInts,
+  kFloats,
 };
 
 struct Arg {
   ArgKind kind = ArgKind::kNothing;
-  bool flag = false;               // kBool: the value. kCpuScalar: a wrapped number.
-  Dtype dtype = Dtype::kFloat32;   // kCpuScalar
-  uint32_t first = 0;  // numbers / operands / strings / args (kList), by kind
-  uint32_t count = 0;  // items of a list
+  bool flag = false;              // kBool: the value. kCpuScalar: a wrapped number.
+  Dtype dtype = Dtype::kFloat32;  // kCpuScalar
+  uint32_t first = 0;             // numbers / operands / strings / args (kList), by kind
+  uint32_t count = 0;             // items of a list
 };
 
 enum class ResultKind : uint8_t { kNotNew, kUndefined, kTensor, kDeferred, kList };
@@ -113,23 +141,24 @@ enum class UploadForm : uint8_t { kInline = 0, kStream = 1, kArtifact = 2 };
 struct Entry {
   EntryKind kind = EntryKind::kOp;
   UploadForm form = UploadForm::kInline;
-  uint32_t op = 0;          // kOp, kDeferredOp: index into Plan::ops
-  uint32_t first_arg = 0;   // into Plan::args; args of one entry are contiguous
+  uint32_t op = 0;         // kOp, kDeferredOp: index into Plan::ops
+  uint32_t first_arg = 0;  // into Plan::args; args of one entry are contiguous
   uint32_t arg_count = 0;
   uint32_t first_result = 0;  // into Plan::results
   uint32_t result_count = 0;
-  uint32_t operand = kNone;   // kUpload, kFetch: into Plan::operands. kResize: the slot.
-  uint32_t number = kNone;    // kUpload: length in bytes. kResize: bytes. kSeed: generator, then seed.
-  uint32_t answer = kNone;    // kFetch, kDeferredOp: 0, 1, 2 ... within the plan
-  uint32_t upload = kNone;    // kUpload with form 1 or 2: 0, 1, 2 ... within the plan
+  uint32_t operand = kNone;  // kUpload, kFetch: into Plan::operands. kResize: the slot.
+  uint32_t number =
+      kNone;  // kUpload: length in bytes. kResize: bytes. kSeed: generator, then seed.
+  uint32_t answer = kNone;  // kFetch, kDeferredOp: 0, 1, 2 ... within the plan
+  uint32_t upload = kNone;  // kUpload with form 1 or 2: 0, 1, 2 ... within the plan
 };
 
 struct SlotInfo {
-  bool fresh = false;          // The plan's flush makes the storage; else it exists before.
-  uint32_t id = 0;             // number
-  uint32_t bytes = kNone;      // number; only if fresh and not deferred
-  uint32_t death = 0;          // number
-  bool deferred = false;       // Its length comes with the operator's result.
+  bool fresh = false;      // The plan's flush makes the storage; else it exists before.
+  uint32_t id = 0;         // number
+  uint32_t bytes = kNone;  // number; only if fresh and not deferred
+  uint32_t death = 0;      // number
+  bool deferred = false;   // Its length comes with the operator's result.
 };
 
 struct Plan {
@@ -141,10 +170,10 @@ struct Plan {
   std::vector<Operand> operands;
   std::vector<SlotInfo> slots;
   std::vector<std::string> strings;
-  std::vector<uint32_t> strays;      // numbers: ids of storages that die and are not used here
-  std::vector<NumberKind> kinds;     // one per number
+  std::vector<uint32_t> strays;   // numbers: ids of storages that die and are not used here
+  std::vector<NumberKind> kinds;  // one per number
   uint32_t answers = 0;
-  uint32_t uploads = 0;              // of form 1 and 2
+  uint32_t uploads = 0;  // of form 1 and 2
   size_t structure_bytes = 0;
 
   // Memory this plan takes, roughly.

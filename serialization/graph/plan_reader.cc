@@ -131,27 +131,63 @@ class Reader {
   void arg(size_t place, bool in_list) {
     Arg out;
     switch (in_.u8()) {
-      case 'n': break;
-      case 'T': out.kind = ArgKind::kBool; out.flag = true; break;
-      case 'F': out.kind = ArgKind::kBool; break;
-      case 'i': out.kind = ArgKind::kInt; out.first = numbers(1, NumberKind::kInt); break;
-      case 'd': out.kind = ArgKind::kFloat; out.first = numbers(1, NumberKind::kFloat); break;
-      case 'c': out.kind = ArgKind::kComplex; out.first = numbers(2, NumberKind::kFloat); break;
+      case 'n':
+        break;
+      case 'T':
+        out.kind = ArgKind::kBool;
+        out.flag = true;
+        break;
+      case 'F':
+        out.kind = ArgKind::kBool;
+        break;
+      case 'i':
+        out.kind = ArgKind::kInt;
+        out.first = numbers(1, NumberKind::kInt);
+        break;
+      case 'd':
+        out.kind = ArgKind::kFloat;
+        out.first = numbers(1, NumberKind::kFloat);
+        break;
+      case 'c':
+        out.kind = ArgKind::kComplex;
+        out.first = numbers(2, NumberKind::kFloat);
+        break;
       case 's':
         out.kind = ArgKind::kString;
         out.first = static_cast<uint32_t>(plan_.strings.size());
         plan_.strings.push_back(text());
         break;
-      case 'v': out.kind = ArgKind::kDevice; break;
-      case 'h': out.kind = ArgKind::kHostDevice; break;
-      case 'g': out.kind = ArgKind::kGenerator; out.first = numbers(1, NumberKind::kInt); break;
-      case 't': out.kind = ArgKind::kTensor; out.first = add_operand(); break;
-      case 'z': out.kind = ArgKind::kUndefined; break;
-      case 'k': cpu_scalar(out); break;
-      case 'I': list_of_numbers(out, ArgKind::kInts, NumberKind::kInt); break;
-      case 'D': list_of_numbers(out, ArgKind::kFloats, NumberKind::kFloat); break;
-      case 'l': list(out, in_list); break;
-      default: fail("unknown kind of argument");
+      case 'v':
+        out.kind = ArgKind::kDevice;
+        break;
+      case 'h':
+        out.kind = ArgKind::kHostDevice;
+        break;
+      case 'g':
+        out.kind = ArgKind::kGenerator;
+        out.first = numbers(1, NumberKind::kInt);
+        break;
+      case 't':
+        out.kind = ArgKind::kTensor;
+        out.first = add_operand();
+        break;
+      case 'z':
+        out.kind = ArgKind::kUndefined;
+        break;
+      case 'k':
+        cpu_scalar(out);
+        break;
+      case 'I':
+        list_of_numbers(out, ArgKind::kInts, NumberKind::kInt);
+        break;
+      case 'D':
+        list_of_numbers(out, ArgKind::kFloats, NumberKind::kFloat);
+        break;
+      case 'l':
+        list(out, in_list);
+        break;
+      default:
+        fail("unknown kind of argument");
     }
     plan_.args[place] = out;
   }
@@ -169,7 +205,8 @@ class Reader {
     for (uint32_t i = 0; i < out.count && good(); ++i) arg(out.first + i, true);
   }
 
-  // A list may claim many items and hold none: the bytes that are left bound it (an item is a byte).
+  // A list may claim many items and hold none: the bytes that are left bound it (an item is a
+  // byte).
   void grow_args(uint32_t count) {
     if (plan_.args.size() + count > size_t{kNumbersPerPlanMax}) {
       fail("too many arguments");
@@ -181,9 +218,15 @@ class Reader {
   void result(size_t place, bool deferred, bool in_list) {
     ResultSlot out;
     switch (in_.u8()) {
-      case '=': break;
-      case 'z': out.kind = ResultKind::kUndefined; break;
-      case 't': out.kind = ResultKind::kTensor; out.first = add_operand(); break;
+      case '=':
+        break;
+      case 'z':
+        out.kind = ResultKind::kUndefined;
+        break;
+      case 't':
+        out.kind = ResultKind::kTensor;
+        out.first = add_operand();
+        break;
       case 'y':
         if (!deferred) fail("a deferred result of an operator that is not");
         out.kind = ResultKind::kDeferred;
@@ -199,7 +242,8 @@ class Reader {
         for (uint32_t i = 0; i < out.count && good(); ++i) result(out.first + i, deferred, true);
         break;
       }
-      default: fail("unknown kind of result");
+      default:
+        fail("unknown kind of result");
     }
     plan_.results[place] = out;
   }
@@ -247,9 +291,16 @@ class Reader {
     }
     Entry out;
     switch (tag) {
-      case 'O': op(out); break;
-      case 'Y': out.kind = EntryKind::kDeferredOp; op(out); break;
-      case 'U': upload(out); break;
+      case 'O':
+        op(out);
+        break;
+      case 'Y':
+        out.kind = EntryKind::kDeferredOp;
+        op(out);
+        break;
+      case 'U':
+        upload(out);
+        break;
       case 'Q':
         out.kind = EntryKind::kFetch;
         out.operand = add_operand();
@@ -264,7 +315,8 @@ class Reader {
         out.kind = EntryKind::kSeed;
         out.number = numbers(2, NumberKind::kInt);
         break;
-      default: fail("unknown entry");
+      default:
+        fail("unknown entry");
     }
     plan_.entries.push_back(out);
   }

@@ -21,9 +21,9 @@ namespace djinn::graph {
 struct StorageRecord {
   uint64_t id = 0;
   uint64_t bytes = 0;
-  uint32_t epoch = 0;   // The flush in which `slot` is valid.
+  uint32_t epoch = 0;  // The flush in which `slot` is valid.
   uint32_t slot = 0;
-  bool known = false;   // The server has heard of it in an earlier flush.
+  bool known = false;  // The server has heard of it in an earlier flush.
 };
 
 // An operator's name and its place in the names of the current flush.

@@ -62,12 +62,18 @@ Result<TensorMeta> tensor(ByteReader& in) {
 
 Result<ResultMeta> one(ByteReader& in) {
   switch (in.u8()) {
-    case 'n': return ResultMeta(std::monostate{});
-    case 'z': return ResultMeta(UndefinedTensor{});
-    case 'i': return ResultMeta(unzigzag(in.varint()));
-    case 'd': return ResultMeta(std::bit_cast<double>(in.word()));
-    case 'T': return ResultMeta(true);
-    case 'F': return ResultMeta(false);
+    case 'n':
+      return ResultMeta(std::monostate{});
+    case 'z':
+      return ResultMeta(UndefinedTensor{});
+    case 'i':
+      return ResultMeta(unzigzag(in.varint()));
+    case 'd':
+      return ResultMeta(std::bit_cast<double>(in.word()));
+    case 'T':
+      return ResultMeta(true);
+    case 'F':
+      return ResultMeta(false);
     case 't': {
       DJINN_TRY(auto meta, tensor(in));
       return ResultMeta(std::move(meta));
@@ -81,7 +87,8 @@ Result<ResultMeta> one(ByteReader& in) {
       }
       return ResultMeta(std::move(list));
     }
-    default: return Error{ErrorCode::kInvalid, "a result of unknown kind"};
+    default:
+      return Error{ErrorCode::kInvalid, "a result of unknown kind"};
   }
 }
 

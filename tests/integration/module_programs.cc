@@ -96,9 +96,10 @@ std::vector<Program> module_programs() {
   add(module("Conv2dStridePadding",
              [] { return nn::Conv2d(nn::Conv2dOptions(3, 4, 3).stride(2).padding(1)); },
              {2, 3, 8, 8}));
-  add(module("Conv2dGroupsDilation",
-             [] { return nn::Conv2d(nn::Conv2dOptions(4, 4, 3).groups(2).dilation(2).bias(false)); },
-             {2, 4, 9, 9}));
+  add(module(
+      "Conv2dGroupsDilation",
+      [] { return nn::Conv2d(nn::Conv2dOptions(4, 4, 3).groups(2).dilation(2).bias(false)); },
+      {2, 4, 9, 9}));
   add(module("Conv3d", [] { return nn::Conv3d(nn::Conv3dOptions(2, 3, 2)); }, {2, 2, 4, 4, 4}));
   add(module("ConvTranspose2d",
              [] { return nn::ConvTranspose2d(nn::ConvTranspose2dOptions(3, 4, 3).stride(2)); },
@@ -114,9 +115,12 @@ std::vector<Program> module_programs() {
   add({"Embedding", embedding});
   add({"EmbeddingBag", embedding_bag});
   // The CPU runs these cells fused in its own way; ours are made of ATen operators.
-  add(recurrent("Lstm", [] { return nn::LSTM(nn::LSTMOptions(5, 6).num_layers(2)); }, 1e-6));
-  add(recurrent("Gru", [] { return nn::GRU(nn::GRUOptions(5, 6)); }, 1e-6));
-  add(recurrent("RnnTanh", [] { return nn::RNN(nn::RNNOptions(5, 6)); }, 1e-6));
+  add(recurrent(
+      "Lstm", [] { return nn::LSTM(nn::LSTMOptions(5, 6).num_layers(2)); }, 1e-6));
+  add(recurrent(
+      "Gru", [] { return nn::GRU(nn::GRUOptions(5, 6)); }, 1e-6));
+  add(recurrent(
+      "RnnTanh", [] { return nn::RNN(nn::RNNOptions(5, 6)); }, 1e-6));
   add({"MultiheadAttention", multihead});
   add(module("TransformerEncoderLayer",
              [] {
@@ -129,7 +133,9 @@ std::vector<Program> module_programs() {
   add(module("MaxPool2d", [] { return nn::MaxPool2d(nn::MaxPool2dOptions(2)); }, {2, 3, 8, 8}));
   add(module("AvgPool2d", [] { return nn::AvgPool2d(nn::AvgPool2dOptions(2)); }, {2, 3, 8, 8}));
   add(module("AdaptiveAvgPool2d",
-             [] { return nn::AdaptiveAvgPool2d(nn::AdaptiveAvgPool2dOptions({3, 3})); },
+             [] {
+               return nn::AdaptiveAvgPool2d(nn::AdaptiveAvgPool2dOptions({3, 3}));
+             },
              {2, 3, 8, 8}));
   add(module("PReLU", [] { return nn::PReLU(); }, {4, 5}));
   return all;

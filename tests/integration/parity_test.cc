@@ -51,7 +51,8 @@ TEST_P(Parity, GivesWhatTheCpuGives) {
     const auto a = comparable(got[i]);
     const auto b = comparable(expected[i]);
     if (a.numel() == 0) continue;
-    const auto difference = at::where(a.eq(b).logical_or(a.isnan().logical_and(b.isnan())), at::zeros({}, at::kDouble), (a - b).abs());
+    const auto difference = at::where(a.eq(b).logical_or(a.isnan().logical_and(b.isnan())),
+                                      at::zeros({}, at::kDouble), (a - b).abs());
     EXPECT_LE(difference.max().item<double>(), program.tolerance);
   }
 }

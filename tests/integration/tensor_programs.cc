@@ -63,8 +63,15 @@ Results indexing(at::Device d) {
   auto i = at::arange(3).to(d);
   x.index_put_({i, i}, at::ones({3}).to(d));
   auto masked = x.index({x > 0.5});
-  return {x, x.index({i}), masked, x.masked_select(x > 0.5), at::nonzero(x), x.gather(1, i.view({3, 1})),
-          x.index_select(0, i), x.index_add(0, i, at::ones({3, 5}).to(d)), x.take(i)};
+  return {x,
+          x.index({i}),
+          masked,
+          x.masked_select(x > 0.5),
+          at::nonzero(x),
+          x.gather(1, i.view({3, 1})),
+          x.index_select(0, i),
+          x.index_add(0, i, at::ones({3, 5}).to(d)),
+          x.take(i)};
 }
 
 Results index_backward(at::Device d) {
@@ -80,22 +87,55 @@ Results sorting(at::Device d) {
   auto x = at::randn({8}).to(d);
   auto integers = at::tensor({3, 1, 3, 2}, at::kLong).to(d);
   auto [values, inverse, counts] = at::_unique2(integers, true, true, true);
-  return {std::get<0>(x.topk(3)), std::get<1>(x.topk(3)), std::get<0>(x.sort()), x.argsort(),
-          x.cumsum(0), values, inverse, counts, x.cumprod(0), std::get<0>(x.cummax(0))};
+  return {std::get<0>(x.topk(3)),
+          std::get<1>(x.topk(3)),
+          std::get<0>(x.sort()),
+          x.argsort(),
+          x.cumsum(0),
+          values,
+          inverse,
+          counts,
+          x.cumprod(0),
+          std::get<0>(x.cummax(0))};
 }
 
 Results reductions(at::Device d) {
   auto x = at::randn({4, 5}).to(d);
-  return {x.sum(), x.sum(1), x.mean(), x.mean({0}, true), x.std(1), x.var(), x.prod(1), x.max(), x.min(),
-          std::get<0>(x.max(1)), std::get<1>(x.max(1)), x.argmax(-1), x.norm(), x.amax(0), x.logsumexp(1),
-          x.any(), x.all(), x.median()};
+  return {x.sum(),
+          x.sum(1),
+          x.mean(),
+          x.mean({0}, true),
+          x.std(1),
+          x.var(),
+          x.prod(1),
+          x.max(),
+          x.min(),
+          std::get<0>(x.max(1)),
+          std::get<1>(x.max(1)),
+          x.argmax(-1),
+          x.norm(),
+          x.amax(0),
+          x.logsumexp(1),
+          x.any(),
+          x.all(),
+          x.median()};
 }
 
 Results shapes(at::Device d) {
   auto x = at::randn({4, 6}).to(d);
-  return {x.roll(1, 0), x.flip({0}), at::cat({x, x}, 1), at::stack({x, x}), x.repeat({2, 1}), x.tril(),
-          x.unfold(1, 2, 2).sum(2), x.expand({2, 4, 6}).contiguous(), x.t().contiguous(), x.reshape({8, 3}),
-          x.clamp(-1, 1), at::einsum("ij,kj->ik", {x, x}), at::diag(x.slice(1, 0, 4)),
+  return {x.roll(1, 0),
+          x.flip({0}),
+          at::cat({x, x}, 1),
+          at::stack({x, x}),
+          x.repeat({2, 1}),
+          x.tril(),
+          x.unfold(1, 2, 2).sum(2),
+          x.expand({2, 4, 6}).contiguous(),
+          x.t().contiguous(),
+          x.reshape({8, 3}),
+          x.clamp(-1, 1),
+          at::einsum("ij,kj->ik", {x, x}),
+          at::diag(x.slice(1, 0, 4)),
           x.view({2, 2, 6}).permute({2, 0, 1}).reshape({6, 4})};
 }
 
@@ -132,8 +172,16 @@ Results linear_algebra(at::Device d) {
   auto symmetric = at::matmul(a, a.t());
   auto [values, vectors] = at::linalg_eigh(symmetric);
   auto [u, s, v] = at::linalg_svd(a);
-  return {at::linalg_solve(a, b), s, u.abs(), v.abs(), values, vectors.abs(), at::linalg_cholesky(symmetric),
-          at::linalg_det(a), at::linalg_inv(a), std::get<0>(at::linalg_qr(a)).abs()};
+  return {at::linalg_solve(a, b),
+          s,
+          u.abs(),
+          v.abs(),
+          values,
+          vectors.abs(),
+          at::linalg_cholesky(symmetric),
+          at::linalg_det(a),
+          at::linalg_inv(a),
+          std::get<0>(at::linalg_qr(a)).abs()};
 }
 
 Results solve_backward(at::Device d) {
@@ -147,8 +195,12 @@ Results solve_backward(at::Device d) {
 Results complex_numbers(at::Device d) {
   auto x = at::randn({8}, at::kComplexFloat).to(d);
   auto f = at::fft_fft(x);
-  return {at::view_as_real(x * x.conj()), at::view_as_real(f), at::fft_irfft(at::fft_rfft(at::real(x).contiguous())),
-          x.abs(), x.angle(), at::view_as_real(x + c10::complex<double>(1, 2))};
+  return {at::view_as_real(x * x.conj()),
+          at::view_as_real(f),
+          at::fft_irfft(at::fft_rfft(at::real(x).contiguous())),
+          x.abs(),
+          x.angle(),
+          at::view_as_real(x + c10::complex<double>(1, 2))};
 }
 
 Results bfloat16(at::Device d) {
@@ -159,11 +211,17 @@ Results bfloat16(at::Device d) {
 
 Results integers(at::Device d) {
   auto x = at::arange(10).to(d);
-  return {x * 3, x.remainder(3), x.bitwise_and(5), x.to(at::kInt) - 4, x.to(at::kFloat).floor_divide(3), x.bincount(),
-          at::one_hot(x, 10), x.eq(3).logical_or(x.eq(4))};
+  return {x * 3,
+          x.remainder(3),
+          x.bitwise_and(5),
+          x.to(at::kInt) - 4,
+          x.to(at::kFloat).floor_divide(3),
+          x.bincount(),
+          at::one_hot(x, 10),
+          x.eq(3).logical_or(x.eq(4))};
 }
 
-Results foreach(at::Device d) {
+Results foreach (at::Device d) {
   std::vector<Tensor> a{at::randn({3}).to(d), at::randn({2, 2}).to(d)};
   std::vector<Tensor> b{at::randn({3}).to(d), at::randn({2, 2}).to(d)};
   auto c = at::_foreach_add(a, b);
@@ -181,8 +239,10 @@ Results foreach(at::Device d) {
 Results images(at::Device d) {
   auto x = leaf({1, 4, 4, 4}, d);
   auto grid = (at::rand({1, 3, 3, 2}) * 2 - 1).to(d);
-  auto y = at::upsample_bilinear2d(x, {8, 8}, false).sum() + at::reflection_pad2d(x, {1, 1, 1, 1}).pow(2).sum() +
-           at::pixel_shuffle(x, 2).pow(3).sum() + at::grid_sampler(x, grid, 0, 0, false).pow(2).sum();
+  auto y = at::upsample_bilinear2d(x, {8, 8}, false).sum() +
+           at::reflection_pad2d(x, {1, 1, 1, 1}).pow(2).sum() +
+           at::pixel_shuffle(x, 2).pow(3).sum() +
+           at::grid_sampler(x, grid, 0, 0, false).pow(2).sum();
   y.backward();
   return {y, x.grad()};
 }
@@ -212,9 +272,17 @@ Results scalars(at::Device d) {
 
 Results factories(at::Device d) {
   auto o = at::TensorOptions().device(d);
-  return {at::zeros({2, 3}, o), at::ones({2}, o), at::full({2}, 7.5, o), at::arange(2, 9, 2, o),
-          at::linspace(0, 1, 5, o), at::eye(3, o), at::arange(0.0, 1.0, 0.3, o), at::zeros({0}, o),
-          at::tril_indices(3, 3, 0, o.dtype(at::kLong)), at::zeros_like(at::ones({2, 2}, o)), at::logspace(0, 2, 3, 10, o)};
+  return {at::zeros({2, 3}, o),
+          at::ones({2}, o),
+          at::full({2}, 7.5, o),
+          at::arange(2, 9, 2, o),
+          at::linspace(0, 1, 5, o),
+          at::eye(3, o),
+          at::arange(0.0, 1.0, 0.3, o),
+          at::zeros({0}, o),
+          at::tril_indices(3, 3, 0, o.dtype(at::kLong)),
+          at::zeros_like(at::ones({2, 2}, o)),
+          at::logspace(0, 2, 3, 10, o)};
 }
 
 Results double_backward(at::Device d) {

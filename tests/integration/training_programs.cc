@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <sstream>
+
 #include <torch/nn.h>
 #include <torch/optim.h>
 #include <torch/serialize.h>
-
-#include <sstream>
 
 #include "tests/integration/programs.h"
 
