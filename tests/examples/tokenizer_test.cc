@@ -33,7 +33,8 @@ TEST(Tokenizer, AgreesWithHuggingFaceOnWholeConversations) {
   if (!model_is_there()) GTEST_SKIP() << no_model();
   const Tokenizer tokenizer(model_folder() / "tokenizer.json");
   const ChatTemplate chat(model_folder() / "tokenizer_config.json");
-  for (const auto& each : golden("smollm2_greedy.json").at("prompts")) {
+  const auto prompts = golden("smollm2_greedy.json").at("prompts");
+  for (const auto& each : prompts) {
     const auto prompt = each.at("prompt").get<std::string>();
     EXPECT_EQ(tokenizer.encode(chat.render(prompt)),
               each.at("prompt_ids").get<std::vector<int64_t>>())
