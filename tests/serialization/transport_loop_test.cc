@@ -34,9 +34,9 @@ TEST(Loop, UsesIoUringWhereTheKernelAllowsIt) {
 }
 
 TEST(Loop, UsesPollWhenTheEnvironmentSaysSo) {
-  ::setenv("DJINN_IO", "poll", 1);
+  ::setenv("DJINN_IO", "poll", 1);  // NOLINT(concurrency-mt-unsafe): one thread.
   const auto loop = make_loop({});
-  ::unsetenv("DJINN_IO");
+  ::unsetenv("DJINN_IO");  // NOLINT(concurrency-mt-unsafe)
   ASSERT_TRUE(loop);
   EXPECT_STREQ((*loop)->kind(), "poll");
 }
