@@ -29,10 +29,9 @@
 
 #include "serialization/transport/connection.h"
 
+namespace djinn::transport {
 namespace {
 
-using namespace djinn;
-using namespace djinn::transport;
 using Clock = std::chrono::steady_clock;
 
 constexpr size_t kMessageBytes = 48;
@@ -47,14 +46,14 @@ struct Flags {
 
 [[noreturn]] void die(const char* what) {
   std::perror(what);
-  std::exit(1);
+  std::_Exit(1);
 }
 
 template <typename T>
 T check(Result<T> result) {
   if (!result) {
     std::fprintf(stderr, "%s\n", result.error().message.c_str());
-    std::exit(1);
+    std::_Exit(1);
   }
   return std::move(result).value();
 }
@@ -178,7 +177,7 @@ struct Count final : FrameSink {
   void on_payload() override {}
   void on_closed(const Error& reason) override {
     std::fprintf(stderr, "%s\n", reason.message.c_str());
-    std::exit(1);
+    std::_Exit(1);
   }
 };
 
@@ -296,10 +295,7 @@ Round run_round(RawPeer& raw, LoopPeer& ours, LoopPeer& zero_copy,
   return round;
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
-  const Flags flags = parse(argc, argv);
+int run(const Flags& flags) {
   std::vector<std::byte> source(flags.upload_bytes, std::byte{7});
   std::vector<std::byte> destination(flags.upload_bytes, std::byte{1});
   LoopOptions plain = flags.loop;
@@ -329,4 +325,11 @@ int main(int argc, char** argv) {
       flags.rounds, flags.upload_bytes >> 10, median(ping_ratios), median(upload_ratios),
       median(zero_copy_ratios));
   return 0;
+}
+
+}  // namespace
+}  // namespace djinn::transport
+
+int main(int argc, char** argv) {  // NOLINT(bugprone-exception-escape): then it ends, loudly.
+  return djinn::transport::run(djinn::transport::parse(argc, argv));
 }

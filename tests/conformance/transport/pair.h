@@ -27,7 +27,7 @@
 namespace djinn::transport {
 
 inline uint64_t test_seed() {
-  const char* const given = std::getenv("DJINN_SEED");
+  const char* const given = std::getenv("DJINN_SEED");  // NOLINT(concurrency-mt-unsafe)
   static const uint64_t seed = given != nullptr ? std::stoull(given) : std::random_device{}();
   return seed;
 }
@@ -39,6 +39,7 @@ struct Kind {
   bool one_loop = false;  // Both ends live in the same loop.
   bool socket = true;     // Raw bytes can be sent to it.
 };
+// NOLINTNEXTLINE(readability-identifier-naming): gtest looks for this name.
 inline void PrintTo(const Kind& kind, std::ostream* out) { *out << kind.name; }
 
 inline std::vector<Kind> socket_kinds() {

@@ -44,7 +44,7 @@ class RawSocket {
               static_cast<ssize_t>(bytes.size()));
   }
   // -1: nothing there yet; 0: the other side closed.
-  ssize_t read(std::span<std::byte> bytes) const {
+  [[nodiscard]] ssize_t read(std::span<std::byte> bytes) const {
     return ::recv(fd_, bytes.data(), bytes.size(), MSG_DONTWAIT);
   }
   void close() {
