@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -34,7 +35,7 @@ class Buffer {
 // Bytes for an upload entry of form kStream or kArtifact.
 struct StagedUpload {
   std::shared_ptr<Buffer> buffer;  // Null: there was no memory for it, as `failure` says.
-  bool shared = false;  // Others may read these bytes: whoever writes copies first.
+  bool shared = false;             // Others may read these bytes: whoever writes copies first.
   std::string failure;  // Becomes the kOutOfMemory of the storage that would have held the bytes.
 };
 
@@ -67,7 +68,7 @@ struct ReplayStats {
   uint64_t storages = 0;       // alive
   uint64_t storage_bytes = 0;  // alive, shared ones included
   uint64_t shared_bytes = 0;
-  uint64_t relayouts = 0;      // results copied into the layout that the client had predicted
+  uint64_t relayouts = 0;  // results copied into the layout that the client had predicted
 };
 
 // A session's storages, random generators and instantiated plans, and the replay of its jobs.
@@ -108,6 +109,11 @@ class Device {
   [[nodiscard]] virtual Result<> admit(const graph::Plan& plan) = 0;
   [[nodiscard]] virtual std::unique_ptr<Replay> open(SessionId session) = 0;
   [[nodiscard]] virtual DeviceMemory memory() const = 0;
+
+  // What may give memory back before an allocation fails: frees about so many bytes of buffers that
+  // nobody uses, and returns how many. Called by any thread that holds no lock of the device's.
+  using Reclaim = std::function<uint64_t(uint64_t bytes)>;
+  virtual void set_reclaim(Reclaim /*reclaim*/) {}
 };
 
 }  // namespace djinn::server

@@ -12,6 +12,7 @@
 #include <atomic>
 #include <csignal>
 #include <cstdio>
+#include <exception>
 #include <fstream>
 #include <iterator>
 #include <memory>
@@ -171,7 +172,7 @@ Result<> serve(const Settings& settings) {
   return Unit{};
 }
 
-int main(int argc, char** argv) {
+int run(int argc, char** argv) {
   CLI::App app(kAbout, "djinn-server");
   int exit_code = 0;
   const auto command_line = parse(app, argc, argv, exit_code);
@@ -200,4 +201,11 @@ int main(int argc, char** argv) {
 }  // namespace
 }  // namespace djinn::server
 
-int main(int argc, char** argv) { return djinn::server::main(argc, argv); }
+int main(int argc, char** argv) {
+  try {
+    return djinn::server::run(argc, argv);
+  } catch (const std::exception& e) {  // Of CLI11, spdlog and the standard library.
+    std::fprintf(stderr, "djinn-server: %s\n", e.what());
+    return 1;
+  }
+}

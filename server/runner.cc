@@ -173,7 +173,8 @@ bool Runner::step() {
   shrinking.clear();
   closed.clear();  // Here the Replays of closed sessions die, before the next job needs memory.
   std::optional<Report> last;
-  if (lane != nullptr) last = run_one(*lane, std::move(task));
+  if (lane != nullptr) last = run_one(*lane, task);
+  task = {};  // What the job consumed is free before anybody hears of its end.
   {
     MutexLock lock(mutex_);
     busy_ = false;
@@ -184,7 +185,7 @@ bool Runner::step() {
   return true;
 }
 
-Report Runner::run_one(Lane& lane, Task task) {
+Report Runner::run_one(Lane& lane, const Task& task) {
   const Reporter::Deliver deliver = [this](Report report) { publish(std::move(report)); };
   Reporter reporter(lane.session, task, deliver);
   run(lane, task, reporter);

@@ -88,7 +88,7 @@ class Runner {
 
   void thread_main();
   bool step();  // Does one thing that is due; false: nothing is.
-  Report run_one(Lane& lane, Task task);
+  Report run_one(Lane& lane, const Task& task);
   static void run(Lane& lane, const Task& task, Reporter& reporter);
   void publish(Report report);
   [[nodiscard]] bool has_work() REQUIRES(mutex_) {

@@ -34,9 +34,12 @@ Server::Server(transport::Loop& loop, Device& device, ServerOptions options)
                  const auto at = sessions_.find(session);
                  if (at != sessions_.end()) at->second->upload_refused(upload);
                });
-             }} {}
+             }} {
+  device.set_reclaim([this](uint64_t bytes) { return artifacts_.evict(bytes); });
+}
 
 Server::~Server() {
+  house_.device.set_reclaim(nullptr);
   listeners_.clear();
   sessions_.clear();
 }

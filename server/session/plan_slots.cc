@@ -76,10 +76,11 @@ Result<> PlanSlots::overwrite(uint16_t index, const codec::Job& job) {
       std::any_of(plan->entries.begin(), plan->entries.end(), [](const graph::Entry& entry) {
         return entry.kind == graph::EntryKind::kUpload && entry.form == graph::UploadForm::kInline;
       });
-  slots_[index] = {.coder = std::make_unique<graph::NumbersCoder>(std::move(plan)),
-                   .run_time = std::make_shared<RunTime>(),
-                   .has_inline_uploads = has_inline_uploads,
-                   .charged_bytes = charged};
+  Slot& slot = slots_[index];
+  slot.coder = std::make_unique<graph::NumbersCoder>(std::move(plan));
+  slot.run_time = std::make_shared<RunTime>();
+  slot.has_inline_uploads = has_inline_uploads;
+  slot.charged_bytes = charged;
   return Unit{};
 }
 

@@ -33,9 +33,10 @@ const std::vector<std::string>* find(const std::vector<Layer>& layers, std::stri
   return nullptr;
 }
 
-std::string text_or(const std::vector<Layer>& layers, std::string_view name, std::string fallback) {
+std::string text_or(const std::vector<Layer>& layers, std::string_view name,
+                    std::string_view fallback) {
   const auto* const values = find(layers, name);
-  return values == nullptr ? std::move(fallback) : values->back();
+  return values == nullptr ? std::string(fallback) : values->back();
 }
 
 Result<bool> parse_switch(std::string_view name, const std::string& text) {
@@ -80,7 +81,7 @@ Result<uint64_t> bytes_or(const std::vector<Layer>& layers, std::string_view nam
 }
 
 std::optional<std::string> text_of(const toml::node& node) {
-  if (const auto text = node.value_exact<std::string>()) return text;
+  if (auto text = node.value_exact<std::string>()) return text;
   if (const auto number = node.value_exact<int64_t>()) return std::to_string(*number);
   if (const auto flag = node.value_exact<bool>()) return *flag ? "true" : "false";
   return std::nullopt;
@@ -89,7 +90,7 @@ std::optional<std::string> text_of(const toml::node& node) {
 }  // namespace
 
 const std::vector<SettingInfo>& setting_infos() {
-  static const std::vector<SettingInfo> kInfos = {
+  static const std::vector<SettingInfo> infos = {
       {"listen", "ADDRESS",
        "Where to accept clients: tcp://host:port (port 0: any free one) or unix:///path. "
        "May be given several times. Default: tcp://127.0.0.1:7400"},
@@ -112,7 +113,7 @@ const std::vector<SettingInfo>& setting_infos() {
       {"token-file", "FILE", "Lines of the form token=tenant; who has a token is that tenant"},
       {"port-file", "FILE", "Write the number of the first TCP port here, when it is open"},
   };
-  return kInfos;
+  return infos;
 }
 
 Layer settings_from_environment(const GetEnv& get) {

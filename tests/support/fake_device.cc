@@ -269,6 +269,7 @@ Result<> FakeDevice::allocate(uint64_t bytes) {
   const uint64_t used = used_bytes += bytes;
   if (budget_bytes_ != 0 && used > budget_bytes_) {
     used_bytes -= bytes;
+    if (reclaim(used - budget_bytes_)) return allocate(bytes);
     return Error{ErrorCode::kOutOfMemory, std::to_string(bytes) + " bytes were asked for, and " +
                                               std::to_string(used - bytes) + " of " +
                                               std::to_string(budget_bytes_) + " are used"};
@@ -277,6 +278,20 @@ Result<> FakeDevice::allocate(uint64_t bytes) {
   while (peak < used && !peak_bytes.compare_exchange_weak(peak, used)) {
   }
   return Unit{};
+}
+
+void FakeDevice::set_reclaim(Reclaim reclaim) {
+  MutexLock lock(mutex_);
+  reclaim_ = std::move(reclaim);
+}
+
+bool FakeDevice::reclaim(uint64_t bytes) {
+  Reclaim reclaim;
+  {
+    MutexLock lock(mutex_);
+    reclaim = reclaim_;
+  }
+  return reclaim && reclaim(bytes) > 0;
 }
 
 Result<std::shared_ptr<server::Buffer>> FakeDevice::stage(uint64_t bytes) {

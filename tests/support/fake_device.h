@@ -13,6 +13,7 @@
 #include <atomic>
 #include <cstdint>
 
+#include "serialization/base/mutex.h"
 #include "server/executor.h"
 
 namespace djinn::testing {
@@ -30,6 +31,7 @@ class FakeDevice final : public server::Device {
   [[nodiscard]] Result<> admit(const graph::Plan& plan) override;
   [[nodiscard]] std::unique_ptr<server::Replay> open(SessionId session) override;
   [[nodiscard]] server::DeviceMemory memory() const override;
+  void set_reclaim(Reclaim reclaim) override;
 
   static constexpr uint64_t kSchemaOfAll = 7;  // Every operator's schema hashes to this.
 
@@ -47,7 +49,11 @@ class FakeDevice final : public server::Device {
   void free(uint64_t bytes) { used_bytes -= bytes; }
 
  private:
+  [[nodiscard]] bool reclaim(uint64_t bytes);
+
   const uint64_t budget_bytes_;
+  Mutex mutex_;
+  Reclaim reclaim_ GUARDED_BY(mutex_);
 };
 
 }  // namespace djinn::testing
