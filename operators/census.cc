@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "operators/census.h"
 
-#include <sstream>
-
 #include <xxhash.h>
+
+#include <sstream>
 
 namespace djinn::operators {
 namespace {

@@ -10,12 +10,12 @@ using c10::ScalarType;
 
 // In the order of graph::Dtype.
 constexpr std::array<ScalarType, graph::kDtypeMax + 1> kTypes{
-    ScalarType::Byte,          ScalarType::Char,          ScalarType::Short,
-    ScalarType::Int,           ScalarType::Long,          ScalarType::Half,
-    ScalarType::Float,         ScalarType::Double,        ScalarType::ComplexHalf,
-    ScalarType::ComplexFloat,  ScalarType::ComplexDouble, ScalarType::Bool,
-    ScalarType::BFloat16,      ScalarType::UInt16,        ScalarType::UInt32,
-    ScalarType::UInt64,        ScalarType::Float8_e5m2,   ScalarType::Float8_e4m3fn,
+    ScalarType::Byte,         ScalarType::Char,          ScalarType::Short,
+    ScalarType::Int,          ScalarType::Long,          ScalarType::Half,
+    ScalarType::Float,        ScalarType::Double,        ScalarType::ComplexHalf,
+    ScalarType::ComplexFloat, ScalarType::ComplexDouble, ScalarType::Bool,
+    ScalarType::BFloat16,     ScalarType::UInt16,        ScalarType::UInt32,
+    ScalarType::UInt64,       ScalarType::Float8_e5m2,   ScalarType::Float8_e4m3fn,
 };
 
 }  // namespace

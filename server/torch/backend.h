@@ -39,7 +39,8 @@ class Backend {
   // Inside `enter`. Copies to the front of the storage.
   virtual void write(const c10::Storage& to, Bytes from) = 0;
   virtual void copy(const c10::Storage& to, const c10::Storage& from, uint64_t bytes) = 0;
-  // The tensor's elements in row-major order in host memory; the same memory where that is possible.
+  // The tensor's elements in row-major order in host memory; the same memory where that is
+  // possible.
   [[nodiscard]] virtual at::Tensor to_host(const at::Tensor& tensor) = 0;
 
   [[nodiscard]] virtual at::Generator new_generator() = 0;

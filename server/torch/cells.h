@@ -20,14 +20,14 @@ namespace djinn::server {
 using SharedError = std::shared_ptr<const Error>;
 
 struct Cell {
-  c10::Storage storage;                // Null: `bytes` zeros that nobody has asked for yet.
-  at::Tensor view;                     // The tensor made last over it; spares making the next one.
-  SharedError error;                   // Not null: the bytes do not count.
-  std::weak_ptr<const void> reader;    // An answer that is still being sent from these bytes.
+  c10::Storage storage;              // Null: `bytes` zeros that nobody has asked for yet.
+  at::Tensor view;                   // The tensor made last over it; spares making the next one.
+  SharedError error;                 // Not null: the bytes do not count.
+  std::weak_ptr<const void> reader;  // An answer that is still being sent from these bytes.
   uint64_t bytes = 0;
-  uint64_t job = 0;                    // The run that has it bound.
-  bool shared = false;                 // Others may read these bytes: copy before writing.
-  bool counted_shared = false;         // What the table's totals know of it.
+  uint64_t job = 0;             // The run that has it bound.
+  bool shared = false;          // Others may read these bytes: copy before writing.
+  bool counted_shared = false;  // What the table's totals know of it.
   uint64_t counted = 0;
 
   // Other bytes from here on.

@@ -64,8 +64,8 @@ class CpuBackend final : public Backend {
   c10::Storage allocate(uint64_t bytes, Fill fill) override {
     CpuMemory& memory = CpuMemory::instance();
     return {c10::Storage::use_byte_size_t(), static_cast<size_t>(bytes),
-            fill == Fill::kZero ? memory.allocate_zeroed(bytes) : memory.allocate_raw(bytes), nullptr,
-            false};
+            fill == Fill::kZero ? memory.allocate_zeroed(bytes) : memory.allocate_raw(bytes),
+            nullptr, false};
   }
 
   c10::Storage adopt(const std::shared_ptr<Buffer>& buffer) override {
@@ -84,9 +84,7 @@ class CpuBackend final : public Backend {
   at::Tensor to_host(const at::Tensor& tensor) override { return tensor.contiguous(); }
 
   at::Generator new_generator() override { return at::detail::createCPUGenerator(); }
-  const at::Generator& default_generator() override {
-    return at::detail::getDefaultCPUGenerator();
-  }
+  const at::Generator& default_generator() override { return at::detail::getDefaultCPUGenerator(); }
 
  private:
   int threads_;

@@ -15,7 +15,7 @@
 namespace djinn::server {
 namespace {
 
-constexpr size_t kAlignment = 64;               // as LibTorch's own
+constexpr size_t kAlignment = 64;                // as LibTorch's own
 constexpr size_t kLargeBytes = size_t{1} << 20;  // From here on blocks are mappings of their own.
 constexpr size_t kHugePageBytes = size_t{2} << 20;
 constexpr size_t kPageBytes = 4096;
@@ -30,13 +30,13 @@ size_t rounded_up(size_t bytes, size_t to) { return (bytes + to - 1) / to * to; 
 
 // Lies in front of the memory it describes.
 struct alignas(kAlignment) CpuMemory::Block {
-  Block* next;       // in its bin
-  void* mapping;     // null: from malloc
+  Block* next;    // in its bin
+  void* mapping;  // null: from malloc
   size_t mapped_bytes;
-  size_t counted;    // against the budget
+  size_t counted;  // against the budget
   uint32_t bin;
-  bool zeros;        // Nobody has written it yet.
-  uint64_t owner;    // The session whose bytes it holds.
+  bool zeros;      // Nobody has written it yet.
+  uint64_t owner;  // The session whose bytes it holds.
 
   void* memory() { return this + 1; }
   static Block* of(void* memory) { return static_cast<Block*>(memory) - 1; }

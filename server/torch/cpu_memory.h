@@ -3,13 +3,12 @@
 // for the next who asks for as much.
 //
 // Why not malloc: aligned blocks cost it 60 ns and touching fresh pages runs at 2 GB/s, so a step
-// that repeats pays more for its memory than for small operators. Freed blocks wait in bins of equal
-// length (eight per power of two); large ones are mapped with huge pages.
-// Who sees what: a block remembers the session that wrote it, and is zeroed before another one gets
-// it - kernels leave gaps in their results, so "the operator will overwrite it" is not enough.
-// Why process-wide: LibTorch asks one allocator per kind of device. Kernels' own scratch (oneDNN,
-// MKL) does not pass through here.
-// Ownership: the allocator lives as long as the process. Threading: any thread.
+// that repeats pays more for its memory than for small operators. Freed blocks wait in bins of
+// equal length (eight per power of two); large ones are mapped with huge pages. Who sees what: a
+// block remembers the session that wrote it, and is zeroed before another one gets it - kernels
+// leave gaps in their results, so "the operator will overwrite it" is not enough. Why process-wide:
+// LibTorch asks one allocator per kind of device. Kernels' own scratch (oneDNN, MKL) does not pass
+// through here. Ownership: the allocator lives as long as the process. Threading: any thread.
 #pragma once
 
 #include <array>

@@ -24,8 +24,20 @@ namespace djinn::server {
 
 // An argument that depends on numbers or storages.
 enum class Source : uint8_t {
-  kInt, kFloat, kComplex, kInts, kFloats, kScalars, kTensor, kTensors, kOptionalTensors, kCpuScalar,
-  kGenerator, kScalarType, kLayout, kMemoryFormat,
+  kInt,
+  kFloat,
+  kComplex,
+  kInts,
+  kFloats,
+  kScalars,
+  kTensor,
+  kTensors,
+  kOptionalTensors,
+  kCpuScalar,
+  kGenerator,
+  kScalarType,
+  kLayout,
+  kMemoryFormat,
 };
 struct Variable {
   Source source = Source::kInt;
@@ -40,12 +52,12 @@ struct Range {
 
 struct OpStep {
   const OperatorInfo* op = nullptr;
-  Range args;       // into Program::values
-  Range variables;  // into Program::variables
-  Range operands;   // into Program::operands: all operands among the arguments
-  Range writes;     // into Program::writes: slots whose bytes it may change
+  Range args;                           // into Program::values
+  Range variables;                      // into Program::variables
+  Range operands;                       // into Program::operands: all operands among the arguments
+  Range writes;                         // into Program::writes: slots whose bytes it may change
   uint32_t overwritten = graph::kNone;  // The operand that is written entirely and not read.
-  bool built = false;  // The values belong to Program::last.
+  bool built = false;                   // The values belong to Program::last.
 };
 
 struct Slot {
@@ -57,8 +69,8 @@ struct Slot {
 
 struct Program {
   std::shared_ptr<const graph::Plan> plan;
-  std::vector<OpStep> steps;            // one per entry; only those that run an operator are filled
-  std::vector<c10::IValue> values;      // arguments, boxed
+  std::vector<OpStep> steps;        // one per entry; only those that run an operator are filled
+  std::vector<c10::IValue> values;  // arguments, boxed
   std::vector<Variable> variables;
   std::vector<uint32_t> operands;
   std::vector<uint32_t> writes;
@@ -66,9 +78,9 @@ struct Program {
   // -- kept between runs
   graph::SharedNumbers last;
   std::vector<Slot> slots;
-  std::vector<Cell> cells;              // of slots that this run made
-  std::vector<uint32_t> dying;          // slots in the order of their death
-  std::vector<uint32_t> dying_ends;     // per entry: the end of its part of `dying`
+  std::vector<Cell> cells;           // of slots that this run made
+  std::vector<uint32_t> dying;       // slots in the order of their death
+  std::vector<uint32_t> dying_ends;  // per entry: the end of its part of `dying`
 
   [[nodiscard]] std::span<const uint32_t> of(const std::vector<uint32_t>& list, Range range) const {
     return std::span(list).subspan(range.first, range.count);

@@ -21,8 +21,8 @@ at::Generator& Generators::get(int64_t id) {
   const auto found = generators_.find(id);
   if (found != generators_.end()) return found->second;
   if (generators_.size() >= kGeneratorsMax) {
-    throw Problem(ErrorCode::kExhausted, "a session has at most " + std::to_string(kGeneratorsMax) +
-                                             " random generators");
+    throw Problem(ErrorCode::kExhausted,
+                  "a session has at most " + std::to_string(kGeneratorsMax) + " random generators");
   }
   return generators_.emplace(id, backend_.new_generator()).first->second;
 }

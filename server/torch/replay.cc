@@ -2,8 +2,24 @@
 #include "server/torch/replay.h"
 
 #include <c10/core/InferenceMode.h>
+#include <c10/util/Exception.h>
 
 namespace djinn::server {
+
+namespace {
+
+// Warnings are for the app, which had them when its client inferred the shapes.
+class Silence final : public c10::WarningHandler {
+ public:
+  void process(const c10::Warning&) override {}
+};
+
+c10::WarningHandler* silence() {
+  static Silence handler;
+  return &handler;
+}
+
+}  // namespace
 
 TorchReplay::~TorchReplay() {
   programs_.clear();
@@ -22,7 +38,10 @@ void TorchReplay::run(const Work& work, AnswerSink& sink) {
     return;
   }
   state_.backend.enter(session_, [&] {
+    // Views, versions and gradients are the client's: here every tensor is made to be read or
+    // written by kernels, and none leaves this mode.
     const c10::InferenceMode inference;
+    const c10::WarningUtils::WarningHandlerGuard quiet(silence());
     Run(state_, **program, work, sink).run();
   });
   publish();

@@ -51,7 +51,11 @@ SharedError translate(const std::exception& exception, const std::string& who) {
 }
 
 Run::Run(SessionState& session, Program& program, const Work& work, AnswerSink& sink)
-    : session_(session), program_(program), plan_(*work.plan), work_(work), sink_(sink),
+    : session_(session),
+      program_(program),
+      plan_(*work.plan),
+      work_(work),
+      sink_(sink),
       numbers_(*work.numbers) {}
 
 SharedError Run::caught(const std::string& who, const std::function<void()>& body) {
@@ -173,15 +177,22 @@ void Run::entry(uint32_t index) {
   const graph::Entry& entry = plan_.entries[index];
   switch (entry.kind) {
     case graph::EntryKind::kOp:
-    case graph::EntryKind::kDeferredOp: op(index); return;
-    case graph::EntryKind::kUpload: upload(entry); return;
-    case graph::EntryKind::kFetch: fetch(entry); return;
-    case graph::EntryKind::kResize: resize(entry); return;
+    case graph::EntryKind::kDeferredOp:
+      op(index);
+      return;
+    case graph::EntryKind::kUpload:
+      upload(entry);
+      return;
+    case graph::EntryKind::kFetch:
+      fetch(entry);
+      return;
+    case graph::EntryKind::kResize:
+      resize(entry);
+      return;
     case graph::EntryKind::kSeed:
       // A generator too many is the error of whoever draws from it.
-      caught("seed", [&] {
-        session_.generators.seed(numbers_[entry.number], numbers_[entry.number + 1]);
-      });
+      caught("seed",
+             [&] { session_.generators.seed(numbers_[entry.number], numbers_[entry.number + 1]); });
       return;
   }
 }

@@ -20,11 +20,14 @@ double as_double(int64_t number) { return std::bit_cast<double>(number); }
 
 c10::Scalar scalar(const Arg& arg, std::span<const int64_t> numbers) {
   switch (arg.kind) {
-    case ArgKind::kBool: return arg.flag;
-    case ArgKind::kInt: return numbers[arg.first];
+    case ArgKind::kBool:
+      return arg.flag;
+    case ArgKind::kInt:
+      return numbers[arg.first];
     case ArgKind::kComplex:
       return c10::complex<double>(as_double(numbers[arg.first]), as_double(numbers[arg.first + 1]));
-    default: return as_double(numbers[arg.first]);
+    default:
+      return as_double(numbers[arg.first]);
   }
 }
 
@@ -89,12 +92,24 @@ void Run::prepare(OpStep& step) {
 void Run::box(const OpStep& step, const Variable& variable, c10::IValue& out) {
   const Arg& arg = plan_.args[variable.arg];
   switch (variable.source) {
-    case Source::kTensor: out = view(plan_.operands[arg.first]); return;
-    case Source::kTensors: out = tensors(arg); return;
-    case Source::kOptionalTensors: out = optional_tensors(arg); return;
-    case Source::kInt: out = numbers_[arg.first]; return;
-    case Source::kFloat: out = as_double(numbers_[arg.first]); return;
-    case Source::kComplex: out = scalar(arg, numbers_); return;
+    case Source::kTensor:
+      out = view(plan_.operands[arg.first]);
+      return;
+    case Source::kTensors:
+      out = tensors(arg);
+      return;
+    case Source::kOptionalTensors:
+      out = optional_tensors(arg);
+      return;
+    case Source::kInt:
+      out = numbers_[arg.first];
+      return;
+    case Source::kFloat:
+      out = as_double(numbers_[arg.first]);
+      return;
+    case Source::kComplex:
+      out = scalar(arg, numbers_);
+      return;
     case Source::kScalarType:
     case Source::kLayout:
     case Source::kMemoryFormat:
@@ -103,7 +118,8 @@ void Run::box(const OpStep& step, const Variable& variable, c10::IValue& out) {
     case Source::kGenerator:
       out = session_.generators.get(arg.kind == ArgKind::kGenerator ? numbers_[arg.first] : 0);
       return;
-    default: break;
+    default:
+      break;
   }
   // A mixed list has its numbers in several places; it is rare enough to be boxed each time.
   const bool mixed = arg.kind == ArgKind::kList;

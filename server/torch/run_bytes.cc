@@ -59,8 +59,8 @@ const at::Tensor& Run::view(const graph::Operand& operand) {
                                            std::to_string(geometry.extent_bytes) +
                                            " of a storage of " + std::to_string(cell.bytes));
   }
-  cell.view = at::detail::make_tensor<c10::TensorImpl>(
-      c10::Storage(cell.storage), session_.keys, c10::scalarTypeToTypeMeta(type));
+  cell.view = at::detail::make_tensor<c10::TensorImpl>(c10::Storage(cell.storage), session_.keys,
+                                                       c10::scalarTypeToTypeMeta(type));
   cell.view.unsafeGetTensorImpl()->set_sizes_and_strides(geometry.sizes, geometry.strides,
                                                          geometry.offset);
   return cell.view;

@@ -37,7 +37,8 @@ std::string text(c10::IntArrayRef sizes) {
 // The tensor as the wire can describe it, its bits materialised.
 at::Tensor plain(at::Tensor made, c10::Device device) {
   if (made.layout() != c10::kStrided || made.device() != device) {
-    throw Problem(ErrorCode::kUnsupported, "it made a tensor that is not dense or not on the device");
+    throw Problem(ErrorCode::kUnsupported,
+                  "it made a tensor that is not dense or not on the device");
   }
   if (made.is_conj() || made.is_neg()) made = made.resolve_conj().resolve_neg().clone();
   return made;
@@ -53,8 +54,8 @@ graph::TensorMeta meta_of(const at::Tensor& tensor) {
           .offset = tensor.storage_offset()};
 }
 
-// A deferred result keeps the layout the operator gave it (nonzero's is column-major) if nobody else
-// has its bytes.
+// A deferred result keeps the layout the operator gave it (nonzero's is column-major) if nobody
+// else has its bytes.
 at::Tensor own(at::Tensor made) {
   if (alone(made) && made.is_non_overlapping_and_dense() && made.storage_offset() == 0) return made;
   return made.is_non_overlapping_and_dense() ? made.clone(at::MemoryFormat::Preserve)
@@ -73,11 +74,13 @@ void Run::take(const graph::ResultSlot& result, c10::IValue& value) {
   switch (result.kind) {
     case graph::ResultKind::kNotNew:
     case graph::ResultKind::kUndefined:
-    case graph::ResultKind::kDeferred: return;
+    case graph::ResultKind::kDeferred:
+      return;
     case graph::ResultKind::kTensor:
       take_tensor(plan_.operands[result.first], std::move(value).toTensor());
       return;
-    case graph::ResultKind::kList: break;
+    case graph::ResultKind::kList:
+      break;
   }
   std::vector<at::Tensor> made = value.toTensorVector();
   value = c10::IValue();  // Its list would count as another user of the bytes.
@@ -128,14 +131,19 @@ void Run::fail_result(const graph::ResultSlot& result, const SharedError& error)
   uint32_t slot = 0;
   switch (result.kind) {
     case graph::ResultKind::kNotNew:
-    case graph::ResultKind::kUndefined: return;
+    case graph::ResultKind::kUndefined:
+      return;
     case graph::ResultKind::kList:
       for (uint32_t i = 0; i < result.count; ++i) {
         fail_result(plan_.results[result.first + i], error);
       }
       return;
-    case graph::ResultKind::kTensor: slot = plan_.operands[result.first].slot; break;
-    case graph::ResultKind::kDeferred: slot = result.first; break;
+    case graph::ResultKind::kTensor:
+      slot = plan_.operands[result.first].slot;
+      break;
+    case graph::ResultKind::kDeferred:
+      slot = result.first;
+      break;
   }
   Cell& to = cell(slot);
   if (to.error == nullptr) to.fail(error);
@@ -168,8 +176,9 @@ graph::ResultMeta Run::defer(const graph::ResultSlot& result, c10::IValue& value
   if (result.kind == graph::ResultKind::kDeferred) {
     at::Tensor made = std::move(value).toTensor();
     if (made.defined()) return take_deferred(result.first, std::move(made));
-    cell(result.first).fail(std::make_shared<const Error>(
-        Error{ErrorCode::kNotFound, "the operator made no tensor here"}));
+    cell(result.first)
+        .fail(std::make_shared<const Error>(
+            Error{ErrorCode::kNotFound, "the operator made no tensor here"}));
     return graph::UndefinedTensor{};
   }
   if (result.kind == graph::ResultKind::kTensor) take(result, value);

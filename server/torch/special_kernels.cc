@@ -30,15 +30,15 @@ optional<double> maybe_double(const Stack& stack, size_t i) {
 void check_attention(const Tensor& query, const Tensor& key, const Tensor& value,
                      const optional<Tensor>& mask) {
   TORCH_CHECK(query.defined() && key.defined() && value.defined(), "attention needs all three");
-  TORCH_CHECK(query.dim() == 4 && key.dim() == 4 && value.dim() == 4, "attention wants 4-D tensors");
+  TORCH_CHECK(query.dim() == 4 && key.dim() == 4 && value.dim() == 4,
+              "attention wants 4-D tensors");
   TORCH_CHECK(query.scalar_type() == key.scalar_type() &&
                   query.scalar_type() == value.scalar_type() && query.is_floating_point(),
               "attention wants floating-point tensors of one type");
   TORCH_CHECK(key.size(0) == query.size(0) && value.size(0) == query.size(0) &&
                   key.size(1) == value.size(1) && key.size(1) > 0 && query.numel() > 0 &&
                   query.size(1) % key.size(1) == 0 && key.size(2) == value.size(2) &&
-                  key.size(2) > 0 && key.size(3) == query.size(3) &&
-                  value.size(3) == query.size(3),
+                  key.size(2) > 0 && key.size(3) == query.size(3) && value.size(3) == query.size(3),
               "attention of ", query.sizes(), ", ", key.sizes(), ", ", value.sizes());
   if (!mask) return;
   TORCH_CHECK(mask->dim() == 2 || mask->dim() == 4, "attention mask of ", mask->sizes());
@@ -60,10 +60,9 @@ void attention(Stack& stack) {
       query, key, value, stack[4].toDouble(), stack[5].toBool(), mask, maybe_double(stack, 7));
   const auto zero = [] { return at::zeros({}, at::kLong); };
   stack.clear();
-  stack.insert(stack.end(),
-               {IValue(std::move(out)), IValue(std::move(log_sum)), IValue(Tensor()),
-                IValue(Tensor()), IValue(query.size(2)), IValue(key.size(2)), IValue(zero()),
-                IValue(zero()), IValue(Tensor())});
+  stack.insert(stack.end(), {IValue(std::move(out)), IValue(std::move(log_sum)), IValue(Tensor()),
+                             IValue(Tensor()), IValue(query.size(2)), IValue(key.size(2)),
+                             IValue(zero()), IValue(zero()), IValue(Tensor())});
 }
 
 void attention_backward(Stack& stack) {
@@ -76,19 +75,19 @@ void attention_backward(Stack& stack) {
   const Tensor out = tensor(stack, 6);
   const Tensor log_sum = tensor(stack, 7);
   check_attention(query, key, value, mask);
-  TORCH_CHECK(grad.defined() && out.defined() && log_sum.defined() &&
-                  grad.sizes() == query.sizes() && out.sizes() == query.sizes() &&
-                  grad.scalar_type() == query.scalar_type() &&
-                  out.scalar_type() == query.scalar_type() &&
-                  log_sum.sizes() == query.sizes().slice(0, 3),
-              "attention backward: gradient, output and query do not belong together");
-  TORCH_CHECK(log_sum.scalar_type() ==
-                  (query.scalar_type() == at::kDouble ? at::kDouble : at::kFloat),
-              "attention backward: a log-sum-exp of type ", log_sum.scalar_type());
+  TORCH_CHECK(
+      grad.defined() && out.defined() && log_sum.defined() && grad.sizes() == query.sizes() &&
+          out.sizes() == query.sizes() && grad.scalar_type() == query.scalar_type() &&
+          out.scalar_type() == query.scalar_type() && log_sum.sizes() == query.sizes().slice(0, 3),
+      "attention backward: gradient, output and query do not belong together");
+  TORCH_CHECK(
+      log_sum.scalar_type() == (query.scalar_type() == at::kDouble ? at::kDouble : at::kFloat),
+      "attention backward: a log-sum-exp of type ", log_sum.scalar_type());
   TORCH_CHECK(!wanted[3], "attention has no gradient for its mask");
-  auto [grad_query, grad_key, grad_value] = at::_scaled_dot_product_flash_attention_for_cpu_backward(
-      grad, query, key, value, out, log_sum, stack[12].toDouble(), stack[13].toBool(), mask,
-      maybe_double(stack, 16));
+  auto [grad_query, grad_key, grad_value] =
+      at::_scaled_dot_product_flash_attention_for_cpu_backward(
+          grad, query, key, value, out, log_sum, stack[12].toDouble(), stack[13].toBool(), mask,
+          maybe_double(stack, 16));
   const std::array<bool, 3> want{wanted[0], wanted[1], wanted[2]};
   stack.clear();
   stack.emplace_back(want[0] ? std::move(grad_query) : Tensor());
@@ -129,8 +128,8 @@ void lstm_cell(Stack& stack) {
   Tensor hy = out * cy.tanh();
   Tensor workspace = at::cat({in, forget, cell, out}, 1);
   stack.clear();
-  stack.insert(stack.end(), {IValue(std::move(hy)), IValue(std::move(cy)),
-                             IValue(std::move(workspace))});
+  stack.insert(stack.end(),
+               {IValue(std::move(hy)), IValue(std::move(cy)), IValue(std::move(workspace))});
 }
 
 void lstm_cell_backward(Stack& stack) {
@@ -150,11 +149,11 @@ void lstm_cell_backward(Stack& stack) {
     grad_cell_state = at::zeros_like(cx);
   }
   if (grad_cy.defined()) grad_cell_state = grad_cy + grad_cell_state;
-  Tensor gates = at::cat({at::sigmoid_backward(grad_cell_state * cell, in),
-                          at::sigmoid_backward(grad_cell_state * cx, forget),
-                          at::tanh_backward(grad_cell_state * in, cell),
-                          at::sigmoid_backward(grad_out, out)},
-                         1);
+  Tensor gates =
+      at::cat({at::sigmoid_backward(grad_cell_state * cell, in),
+               at::sigmoid_backward(grad_cell_state * cx, forget),
+               at::tanh_backward(grad_cell_state * in, cell), at::sigmoid_backward(grad_out, out)},
+              1);
   Tensor grad_cx = grad_cell_state * forget;
   Tensor grad_bias = has_bias ? gates.sum(0) : Tensor();
   stack.clear();
@@ -188,9 +187,9 @@ void gru_cell_backward(Stack& stack) {
   Tensor in_bias = has_bias ? in.sum(0) : Tensor();
   Tensor hidden_bias = has_bias ? hidden_gates.sum(0) : Tensor();
   stack.clear();
-  stack.insert(stack.end(), {IValue(std::move(in)), IValue(std::move(hidden_gates)),
-                             IValue(std::move(grad_hx)), IValue(std::move(in_bias)),
-                             IValue(std::move(hidden_bias))});
+  stack.insert(stack.end(),
+               {IValue(std::move(in)), IValue(std::move(hidden_gates)), IValue(std::move(grad_hx)),
+                IValue(std::move(in_bias)), IValue(std::move(hidden_bias))});
 }
 
 constexpr std::pair<std::string_view, Kernel> kKernels[] = {

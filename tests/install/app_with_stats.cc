@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// app_with_stats: the installed header, and what the session cost. Exit status 1 if the server ran nothing.
+// app_with_stats: the installed header, and what the session cost. Exit status 1 if the server ran
+// nothing.
+#include <djinn/djinn.h>
+
 #include <cstdio>
 
 #include <ATen/ATen.h>
-#include <djinn/djinn.h>
 
 int main() {
   const at::Tensor a = at::ones({4, 4}).to(at::Device("djinn"));

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Admission: what a plan may hold, and what its numbers may say. Nothing here trusts a client.
+#include <gmock/gmock.h>
+
 #include <limits>
 
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "operators/allow_list.h"
@@ -68,7 +69,8 @@ TEST_F(AdmissionTest, NoOperatorOutsideTheListRuns) {
         each.overload_name.empty() ? each.name : each.name + "." + each.overload_name;
     if (operators::is_allowed(name)) continue;
     ++tried;
-    const auto admitted = admit(name, 0, [] {}, 0);
+    const auto admitted = admit(
+        name, 0, [] {}, 0);
     ASSERT_FALSE(admitted.has_value()) << name;
     EXPECT_TRUE(admitted.error().code == ErrorCode::kDenied ||
                 admitted.error().code == ErrorCode::kUnsupported)
@@ -81,7 +83,8 @@ TEST_F(AdmissionTest, NoOperatorOutsideTheListRuns) {
 
 TEST_F(AdmissionTest, AnOperatorThatDoesNotExistIsUnsupported) {
   for (const char* name : {"aten::no_such", "", "::", "aten::add.", "aten::add.Tensor.x", "x"}) {
-    const auto admitted = admit(name, 0, [] {}, 0);
+    const auto admitted = admit(
+        name, 0, [] {}, 0);
     ASSERT_FALSE(admitted.has_value());
     EXPECT_EQ(admitted.error().code, ErrorCode::kUnsupported) << name;
   }
@@ -137,16 +140,19 @@ TEST_F(AdmissionTest, HiddenWritesNameArgumentsThatExist) {
 TEST_F(AdmissionTest, ArgumentsHaveTheKindsOfTheSchema) {
   const auto good = [&] { tensor(), tensor(), writer_.integer(1); };
   EXPECT_THAT(refused("aten::add_.Tensor", 3, good), "");
-  EXPECT_THAT(refused("aten::add_.Tensor", 2, [&] { tensor(), tensor(); }), HasSubstr("2 arguments"));
+  EXPECT_THAT(refused("aten::add_.Tensor", 2, [&] { tensor(), tensor(); }),
+              HasSubstr("2 arguments"));
   EXPECT_THAT(refused("aten::add_.Tensor", 3, good, 2), HasSubstr("2 results"));
-  EXPECT_THAT(refused("aten::add_.Tensor", 3, [&] { writer_.none(), tensor(), writer_.integer(1); }),
-              HasSubstr("self must not be none"));
+  EXPECT_THAT(
+      refused("aten::add_.Tensor", 3, [&] { writer_.none(), tensor(), writer_.integer(1); }),
+      HasSubstr("self must not be none"));
   EXPECT_THAT(refused("aten::add_.Tensor", 3, [&] { tensor(), writer_.integer(1), tensor(); }),
               HasSubstr("other must be a tensor"));
   EXPECT_THAT(refused("aten::add_.Tensor", 3, [&] { tensor(), tensor(), writer_.text("1"); }),
               HasSubstr("alpha must be a number"));
-  EXPECT_THAT(refused("aten::add_.Tensor", 3, [&] { tensor(), writer_.list(0), writer_.integer(1); }),
-              HasSubstr("other must be a tensor"));
+  EXPECT_THAT(
+      refused("aten::add_.Tensor", 3, [&] { tensor(), writer_.list(0), writer_.integer(1); }),
+      HasSubstr("other must be a tensor"));
   // A written argument must be on the device, an undefined tensor cannot be written.
   EXPECT_THAT(refused("aten::zero_", 1, [&] { writer_.undefined(); }), HasSubstr("self"));
   EXPECT_THAT(refused("aten::zero_", 1,
@@ -155,14 +161,16 @@ TEST_F(AdmissionTest, ArgumentsHaveTheKindsOfTheSchema) {
                         writer_.float_number(1);
                       }),
               HasSubstr("self"));
-  EXPECT_THAT(refused("aten::_foreach_zero_", 1,
-                      [&] {
-                        writer_.list(1);
-                        writer_.none();
-                      },
-                      0),
+  EXPECT_THAT(refused(
+                  "aten::_foreach_zero_", 1,
+                  [&] {
+                    writer_.list(1);
+                    writer_.none();
+                  },
+                  0),
               HasSubstr("list of tensors"));
-  EXPECT_THAT(refused("aten::_foreach_zero_", 1, [&] { writer_.integers({}); }, 0),
+  EXPECT_THAT(refused(
+                  "aten::_foreach_zero_", 1, [&] { writer_.integers({}); }, 0),
               HasSubstr("list of tensors"));
 }
 
@@ -256,14 +264,17 @@ TEST_P(GeometryTest, IsRefusedAndHarmsNobodyElse) {
 INSTANTIATE_TEST_SUITE_P(
     Numbers, GeometryTest,
     ::testing::Values(
-        BadNumber{"one element too many", {17}, {1}, 0}, BadNumber{"offset behind the end", {1}, {1}, 16},
+        BadNumber{"one element too many", {17}, {1}, 0},
+        BadNumber{"offset behind the end", {1}, {1}, 16},
         BadNumber{"offset pushes it out", {16}, {1}, 1}, BadNumber{"negative offset", {4}, {1}, -1},
         BadNumber{"smallest offset", {4}, {1}, std::numeric_limits<int64_t>::min()},
         BadNumber{"huge offset", {4}, {1}, kBig}, BadNumber{"negative size", {-1}, {1}, 0},
         BadNumber{"smallest size", {std::numeric_limits<int64_t>::min()}, {1}, 0},
-        BadNumber{"huge size", {kBig}, {1}, 0}, BadNumber{"two negative sizes", {-4, -4}, {1, 1}, 0},
+        BadNumber{"huge size", {kBig}, {1}, 0},
+        BadNumber{"two negative sizes", {-4, -4}, {1, 1}, 0},
         BadNumber{"negative stride", {4}, {-1}, 8}, BadNumber{"huge stride", {2}, {kBig}, 0},
-        BadNumber{"stride reaches out", {2}, {16}, 0}, BadNumber{"product overflows", {int64_t{1} << 32, int64_t{1} << 32}, {1, 1}, 0},
+        BadNumber{"stride reaches out", {2}, {16}, 0},
+        BadNumber{"product overflows", {int64_t{1} << 32, int64_t{1} << 32}, {1, 1}, 0},
         BadNumber{"product wraps to zero", {int64_t{1} << 32, int64_t{1} << 32, 4}, {0, 0, 0}, 0},
         BadNumber{"extent overflows", {3, 3}, {kBig / 2, kBig / 2}, 0},
         BadNumber{"extent wraps", {2, 2}, {kBig, kBig}, 2},
@@ -316,7 +327,8 @@ TEST_F(NumbersTest, ResizesAreChecked) {
 }
 
 TEST_F(NumbersTest, DeathsOutOfBoundsKillNothing) {
-  for (const int64_t death : {int64_t{-1}, int64_t{99}, kBig, std::numeric_limits<int64_t>::min()}) {
+  for (const int64_t death :
+       {int64_t{-1}, int64_t{99}, kBig, std::numeric_limits<int64_t>::min()}) {
     const Tensor x = at::randn({16});
     mirror_.see(x);
     const uint32_t answer = mirror_.fetch(x);

@@ -66,8 +66,9 @@ TEST(Attention, RefusesShapesThatItsKernelWouldTrust) {
   const Tensor query = at::randn({2, 6, 17, 32});
   const Tensor wrong = at::randn({2, 4, 17, 32});
   const Tensor longer = at::randn({2, 6, 19, 32});
-  for (const auto& [key, value] : {std::pair(wrong, wrong), std::pair(query, longer),
-                                   std::pair(longer, query), std::pair(query.narrow(0, 0, 1), query)}) {
+  for (const auto& [key, value] :
+       {std::pair(wrong, wrong), std::pair(query, longer), std::pair(longer, query),
+        std::pair(query.narrow(0, 0, 1), query)}) {
     EXPECT_THROW(
         run(kAttention, {query, key, value, c10::IValue(), 0.0, false, false, c10::IValue()}),
         c10::Error);
@@ -85,8 +86,8 @@ TEST(RecurrentCells, LstmIsTheCpusOwnToTheLastBit) {
   Tensor b_hh = at::randn({32}).requires_grad_();
   const auto [hy, cy] = at::lstm_cell(input, {hx, cx}, w_ih, w_hh, b_ih, b_hh);
   const at::NoGradGuard no_grad;
-  const Stack made = run("aten::_thnn_fused_lstm_cell", {at::matmul(input, w_ih.t()),
-                                                         at::matmul(hx, w_hh.t()), cx, b_ih, b_hh});
+  const Stack made = run("aten::_thnn_fused_lstm_cell",
+                         {at::matmul(input, w_ih.t()), at::matmul(hx, w_hh.t()), cx, b_ih, b_hh});
   EXPECT_TRUE(at::allclose(made[0].toTensor(), hy, 1e-6, 1e-7));
   EXPECT_TRUE(at::allclose(made[1].toTensor(), cy, 1e-6, 1e-7));
   EXPECT_TRUE(at::equal(made[0].toTensor(), hy)) << (made[0].toTensor() - hy).abs().max();

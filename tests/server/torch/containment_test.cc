@@ -2,6 +2,7 @@
 // Containment: a failure stays with the tensors it concerns, memory is returned when it is not
 // needed, and shared bytes are copied before they are written.
 #include <gmock/gmock.h>
+
 #include <gtest/gtest.h>
 
 #include "server/torch/cpu_device.h"
@@ -222,8 +223,8 @@ TEST_F(ContainmentTest, AHiddenWriteToSharedBytesCopiesFirst) {
   mirror_.stage(mean, true);
   mirror_.stage(var, true);
   const Tensor before = mean.clone();
-  mirror_.call("aten::native_batch_norm", {at::randn({4, 3, 5, 5}), c10::IValue(), c10::IValue(),
-                                           mean, var, true, 0.1, 1e-5});
+  mirror_.call("aten::native_batch_norm",
+               {at::randn({4, 3, 5, 5}), c10::IValue(), c10::IValue(), mean, var, true, 0.1, 1e-5});
   mirror_.expect_same(mean);
   mirror_.expect_same(var);
   const Recorded recorded = mirror_.finish();

@@ -68,7 +68,8 @@ class Mirror {
     Stack results = call(name, Stack{c10::IValue(std::forward<Args>(args))...});
     return results.empty() || !results[0].isTensor() ? at::Tensor() : results[0].toTensor();
   }
-  // Records the operator with results whose shapes come with the answer; returns the answer's number.
+  // Records the operator with results whose shapes come with the answer; returns the answer's
+  // number.
   uint32_t deferred(const std::string& name, const Stack& args,
                     std::vector<graph::StorageRecord*> results);
   // Makes the tensor's storage known, by an inline upload of its bytes.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What replay costs: tiny operators in steady state, per operator, beside the same calls made eagerly.
+// What replay costs: tiny operators in steady state, per operator, beside the same calls made
+// eagerly.
 //
 // A program to be run by hand, and a test that it runs at all: times are printed, not judged.
 #include <chrono>
@@ -84,7 +85,8 @@ TEST(ReplayBench, TinyOperators) {
     }
     replayed = std::min(replayed, microseconds(Clock::now() - start) / (kOps * kRunsPerRound));
   }
-  std::printf("eager %.2f us/op, replay %.2f us/op, ratio %.2f\n", eager, replayed, replayed / eager);
+  std::printf("eager %.2f us/op, replay %.2f us/op, ratio %.2f\n", eager, replayed,
+              replayed / eager);
 }
 
 }  // namespace

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Replay: what a plan makes on the device is what the same calls make locally, to the last bit.
-#include <gtest/gtest.h>
-
 #include <ATen/CPUGeneratorImpl.h>
+#include <gtest/gtest.h>
 
 #include "operators/dtypes.h"
 #include "serialization/graph/result_meta.h"
@@ -74,7 +73,8 @@ TEST_F(ReplayTest, WritesIntoGivenResults) {
 TEST_F(ReplayTest, ComputesInEveryElementType) {
   for (uint8_t code = 0; code <= graph::kDtypeMax; ++code) {
     const c10::ScalarType type = operators::to_torch(static_cast<graph::Dtype>(code));
-    if (type == at::kFloat8_e5m2 || type == at::kFloat8_e4m3fn || type == at::kComplexHalf) continue;
+    if (type == at::kFloat8_e5m2 || type == at::kFloat8_e4m3fn || type == at::kComplexHalf)
+      continue;
     if (type == at::kUInt16 || type == at::kUInt32 || type == at::kUInt64) continue;
     const Tensor input = at::arange(1, 13, at::kInt).reshape({3, 4}).to(type);
     mirror_.expect_same(mirror_.op("aten::add.Tensor", input, input.narrow(0, 1, 1), 1));
@@ -96,8 +96,8 @@ TEST_F(ReplayTest, TakesListsOptionalsAndScalarsOfEveryKind) {
   mirror_.expect_same(mirror_.op("aten::upsample_nearest2d", base.view({1, 1, 5, 4}), Ints{10, 8},
                                  c10::IValue(), 2.0));
   mirror_.expect_same(mirror_.op("aten::gelu", base, "tanh"));
-  mirror_.expect_same(mirror_.op("aten::full", Ints{2, 3}, 7.5, at::kDouble, 0,
-                                 c10::Device(c10::kCPU), false));
+  mirror_.expect_same(
+      mirror_.op("aten::full", Ints{2, 3}, 7.5, at::kDouble, 0, c10::Device(c10::kCPU), false));
   const Tensor complex = at::randn({3}, at::kComplexFloat);
   mirror_.expect_same(mirror_.op("aten::add.Tensor", complex, complex, c10::complex<double>(1, 2)));
   c10::List<c10::Scalar> scalars;
@@ -136,10 +136,9 @@ TEST_F(ReplayTest, ConvolvesForwardAndBackward) {
                                 Ints{1, 1}, false, Ints{0, 0}, 1);
   mirror_.expect_same(out);
   c10::List<bool> mask({true, true, true});
-  const Stack grads = mirror_.call(
-      "aten::convolution_backward",
-      {at::ones_like(out), input, weight, Ints{4}, Ints{2, 2}, Ints{1, 1}, Ints{1, 1}, false,
-       Ints{0, 0}, 1, mask});
+  const Stack grads = mirror_.call("aten::convolution_backward",
+                                   {at::ones_like(out), input, weight, Ints{4}, Ints{2, 2},
+                                    Ints{1, 1}, Ints{1, 1}, false, Ints{0, 0}, 1, mask});
   for (const c10::IValue& grad : grads) mirror_.expect_same(grad.toTensor());
   mirror_.run();
 }
@@ -147,9 +146,9 @@ TEST_F(ReplayTest, ConvolvesForwardAndBackward) {
 TEST_F(ReplayTest, UpdatesTheRunningStatisticsOfABatchNorm) {
   const Tensor mean = at::zeros({3});
   const Tensor var = at::ones({3});
-  const Stack made = mirror_.call("aten::native_batch_norm",
-                                  {at::randn({4, 3, 5, 5}), at::ones({3}), at::zeros({3}), mean, var,
-                                   true, 0.1, 1e-5});
+  const Stack made = mirror_.call(
+      "aten::native_batch_norm",
+      {at::randn({4, 3, 5, 5}), at::ones({3}), at::zeros({3}), mean, var, true, 0.1, 1e-5});
   for (const c10::IValue& each : made) mirror_.expect_same(each.toTensor());
   mirror_.expect_same(mean);
   mirror_.expect_same(var);
@@ -164,8 +163,8 @@ TEST_F(ReplayTest, TellsWhatADeferredOperatorMade) {
   const Answers answers = mirror_.run();
   const Tensor local = at::nonzero(input);
   const auto bytes = answers[answer]->bytes;
-  const auto metas = graph::decode_results(
-      {reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()});
+  const auto metas =
+      graph::decode_results({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()});
   ASSERT_TRUE(metas.has_value());
   const auto& meta = std::get<graph::TensorMeta>((*metas)[0]);
   EXPECT_EQ(meta.sizes, local.sizes().vec());
