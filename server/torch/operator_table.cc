@@ -9,6 +9,7 @@
 
 #include "operators/allow_list.h"
 #include "operators/census.h"
+#include "server/torch/operator_checks.h"
 
 namespace djinn::server {
 namespace {
@@ -123,7 +124,17 @@ Result<std::unique_ptr<OperatorInfo>> describe_operator(const c10::OperatorHandl
   info->hidden = operators::find_hidden_writes(name);
   info->default_generator = info->generator < 0 && op.hasTag(at::Tag::nondeterministic_seeded);
   info->overwrites_first = overwrites_first(name);
+  info->check = check_of(name);
   return info;
+}
+
+void call_kernel(const OperatorInfo& op, Stack& stack, c10::DispatchKeySet keys) {
+  if (op.check != nullptr) op.check(op, stack);
+  if (op.kernel != nullptr) {
+    op.kernel(stack);
+  } else {
+    op.handle.redispatchBoxed(keys, &stack);
+  }
 }
 
 Result<std::unique_ptr<OperatorInfo>> OperatorTable::describe(const std::string& name) const {

@@ -47,6 +47,9 @@ struct ReturnInfo {
 
 // Replaces the operator's own kernel: takes its arguments from the stack, leaves its results.
 using Kernel = void (*)(Stack& stack);
+struct OperatorInfo;
+// Throws c10::Error if the operator's kernel would trust these arguments and should not.
+using Check = void (*)(const OperatorInfo& op, const Stack& stack);
 
 struct OperatorInfo {
   std::string name;
@@ -56,6 +59,7 @@ struct OperatorInfo {
   uint64_t schema_hash = 0;
   const operators::HiddenWrites* hidden = nullptr;
   Kernel kernel = nullptr;           // null: the dispatcher's
+  Check check = nullptr;             // null: the kernel checks for itself
   int32_t generator = -1;            // The argument that is a generator.
   bool default_generator = false;    // Draws from the process's generator: it takes no other.
   bool keeps_args = false;           // Its results refer to arguments: they must outlive the call.
@@ -79,6 +83,9 @@ class OperatorTable {
   Mutex mutex_;
   std::unordered_map<std::string, std::unique_ptr<OperatorInfo>> known_ GUARDED_BY(mutex_);
 };
+
+// Checks the arguments and calls the operator for a device: they leave the stack, results come.
+void call_kernel(const OperatorInfo& op, Stack& stack, c10::DispatchKeySet keys);
 
 // Reads the schema alone, allowed or not; kUnsupported names the argument that no plan can hold.
 Result<std::unique_ptr<OperatorInfo>> describe_operator(const c10::OperatorHandle& op);

@@ -194,7 +194,9 @@ class Builder {
   const char* set_tensor(OpStep& step, const ArgInfo& info, uint32_t place, uint32_t index,
                          c10::IValue& value) {
     const Arg& arg = plan_.args[index];
-    if (arg.kind == ArgKind::kUndefined && !info.written) {
+    // Few kernels look whether a tensor is there if the schema says it must be.
+    const bool may_lack = info.optional || step.op->kernel != nullptr;
+    if (arg.kind == ArgKind::kUndefined && !info.written && may_lack) {
       value = at::Tensor();
       return nullptr;
     }

@@ -48,13 +48,7 @@ SharedError Run::inherited(const OpStep& step) {
 void Run::call(const OpStep& step) {
   const OperatorInfo& op = *step.op;
   if (op.keeps_args) kept_ = stack_;
-  const auto run = [&] {
-    if (op.kernel != nullptr) {
-      op.kernel(stack_);
-    } else {
-      op.handle.redispatchBoxed(session_.keys, &stack_);
-    }
-  };
+  const auto run = [&] { call_kernel(op, stack_, session_.keys); };
   if (op.default_generator) {
     session_.generators.as_default(run);
   } else {
