@@ -12,8 +12,8 @@ namespace djinn::examples {
 
 // Tests set no variables while they run, so reading them is safe.
 inline const char* variable(const char* name) {
-  return std::getenv(name);
-}  // NOLINT(concurrency-mt-unsafe)
+  return std::getenv(name);  // NOLINT(concurrency-mt-unsafe)
+}
 
 // Where the converted model lies; DJINN_MODEL names another place.
 inline std::filesystem::path model_folder() {
