@@ -183,8 +183,11 @@ bool same_as_first(const Stack& stack, size_t begin, Prediction& out) {
   return true;
 }
 
-bool index_copy(const Stack& stack, size_t begin, Prediction& out) {
-  if (!tensor(stack, begin).is_contiguous()) return false;
+bool masked_fill(const Stack& stack, size_t begin, Prediction& out) {
+  const at::Tensor& self = tensor(stack, begin);
+  // A mask that is larger than self enlarges the result.
+  const auto sizes = at::infer_size(self.sizes(), tensor(stack, begin + 1).sizes());
+  if (!self.is_contiguous() || self.sizes() != c10::IntArrayRef(sizes)) return false;
   return same_as_first(stack, begin, out);
 }
 
@@ -203,7 +206,7 @@ Rule shape_rule(const std::string& name) {
       {"aten::_thnn_fused_gru_cell", gru_cell},
       {"aten::_thnn_fused_gru_cell_backward", gru_cell_backward},
       {"aten::relu", same_as_first},
-      {"aten::masked_fill.Scalar", index_copy},
+      {"aten::masked_fill.Scalar", masked_fill},
   };
   const auto found = rules.find(name);
   return found == rules.end() ? nullptr : found->second;
