@@ -207,6 +207,7 @@ Rule shape_rule(const std::string& name) {
       {"aten::_thnn_fused_gru_cell_backward", gru_cell_backward},
       {"aten::relu", same_as_first},
       {"aten::masked_fill.Scalar", masked_fill},
+      {"aten::conj_physical_", same_as_first},
   };
   const auto found = rules.find(name);
   return found == rules.end() ? nullptr : found->second;
