@@ -113,6 +113,7 @@ void batch_norm(const OperatorInfo& op, const Stack& stack) {
   const Tensor out = args.tensor("out");
   if (out.defined()) same(out, input);
   for (const string_view name : {"save_mean", "save_invstd", "save_var"}) {
+    if (!args.has(name)) continue;
     const Tensor saved = args.tensor(name);
     if (backward && training) require(saved.defined(), "no statistics of the forward pass");
     if (saved.defined() && (saved.numel() != 0 || (backward && training))) elements(saved, channels);
