@@ -43,6 +43,8 @@ Recorded plan(Mirror& mirror, uint64_t seed) {
       Stack args = inputs.guess(**info);
       Stack trial = args;
       const at::NoGradGuard no_grad;
+      const OperatorInfo& checked = **info;
+      if (checked.check != nullptr) checked.check(checked, trial);
       op->callBoxed(trial);  // Only what runs is recorded.
       mirror.call(name, args);
       ++ops;
