@@ -3,6 +3,7 @@
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <pthread.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -79,6 +80,13 @@ double RawPeer::ping() {
   write_all(fd_, ping);
   read_all(fd_, ping);
   return seconds_since(start);
+}
+
+void RawPeer::pin(int core) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(core, &set);
+  ::pthread_setaffinity_np(thread_.native_handle(), sizeof set, &set);
 }
 
 double RawPeer::stream(std::span<const std::byte> bytes) {

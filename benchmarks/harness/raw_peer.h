@@ -25,6 +25,8 @@ class RawPeer {
 
   // Seconds of a ping of kPingBytes and its echo.
   double ping();
+  // Where the echoing thread may run.
+  void pin(int core);
   // Seconds until the peer has received all and said so.
   double stream(std::span<const std::byte> bytes);
 

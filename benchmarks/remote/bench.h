@@ -5,6 +5,8 @@
 // turn, in every round. Threading: one thread.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <filesystem>
 #include <string>
@@ -17,6 +19,7 @@ namespace djinn::benchmarks {
 struct Bench {
   std::filesystem::path model;  // A folder made by examples/convert_smollm2.py.
   std::string server;           // tcp://127.0.0.1:port
+  pid_t server_pid = -1;        // -1: somebody else's server
   int rounds = 0;
   bool quick = false;
   Report& report;

@@ -82,6 +82,7 @@ int run(const Arguments& arguments) {
   if (bench.server.empty()) {
     server.emplace(std::vector<std::string>{"--threads", "1", "--log-level", "warn"});
     bench.server = server->address();
+    bench.server_pid = server->pid();
   }
   describe_machine(report);
   report.setting("rounds", bench.rounds);
