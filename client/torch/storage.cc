@@ -13,25 +13,38 @@
 namespace djinn::client {
 namespace {
 
-constexpr size_t kArenaBytes = size_t{1} << 44;
 constexpr size_t kAlignment = 64;
 
-// Hands out address ranges, never memory. After 16 TiB it starts again: by then the first are dead,
-// and a double would only make PyTorch's overlap check more careful.
-void* reserve_addresses(size_t bytes) {
-  static char* const arena = [] {
+struct Arena {
+  char* begin = nullptr;
+  size_t bytes = 0;
+};
+
+// As many addresses as the process may have: 16 TiB, less under `ulimit -v` or a tool that checks
+// memory.
+Arena reserve_arena() {
+  constexpr size_t kLargest = size_t{1} << 44;
+  constexpr size_t kLeast = size_t{1} << 34;
+  for (size_t bytes = kLargest; bytes >= kLeast; bytes /= 4) {
     void* const mapped =
-        mmap(nullptr, kArenaBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    TORCH_CHECK(mapped != MAP_FAILED, "djinn: cannot reserve addresses for remote tensors");
-    return static_cast<char*>(mapped);
-  }();
+        mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (mapped != MAP_FAILED) return {.begin = static_cast<char*>(mapped), .bytes = bytes};
+  }
+  TORCH_CHECK(false, "djinn: this process may not reserve ", kLeast >> 30,
+              " GiB of addresses for remote tensors; raise its limit (ulimit -v)");
+}
+
+// Hands out address ranges, never memory. At the arena's end it starts again: by then the first are
+// dead, and a double would only make PyTorch's overlap check more careful.
+void* reserve_addresses(size_t bytes) {
+  static const Arena arena = reserve_arena();
   static std::atomic<size_t> next{0};
   const size_t length = (std::max<size_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
-  TORCH_CHECK(length <= kArenaBytes / 2, "djinn: a storage of ", bytes, " bytes is too large");
-  size_t at = next.fetch_add(length, std::memory_order_relaxed) % kArenaBytes;
-  if (at + length > kArenaBytes)
-    at = next.fetch_add(length, std::memory_order_relaxed) % (kArenaBytes / 2);
-  return arena + at;
+  TORCH_CHECK(length <= arena.bytes / 2, "djinn: a storage of ", bytes, " bytes is too large");
+  size_t at = next.fetch_add(length, std::memory_order_relaxed) % arena.bytes;
+  if (at + length > arena.bytes)
+    at = next.fetch_add(length, std::memory_order_relaxed) % (arena.bytes / 2);
+  return arena.begin + at;
 }
 
 void release(void* context) { RemoteDevice::forget(static_cast<StorageContext*>(context)); }
