@@ -14,6 +14,7 @@
 #include "client/torch/recorder.h"
 #include "client/torch/storage.h"
 #include "operators/allow_list.h"
+#include "operators/whole_composites.h"
 
 namespace djinn::client {
 namespace {
@@ -29,6 +30,29 @@ struct RecordOne final : c10::OperatorKernel {
     record(*known, *stack);
   }
   std::atomic<OpInfo*> info{nullptr};
+};
+
+bool wants_gradient(const at::Tensor& tensor) {
+  return tensor.defined() && (tensor.requires_grad() || tensor._fw_grad(0).defined());
+}
+
+bool wants_gradients(const Stack& stack, size_t arguments) {
+  if (!c10::GradMode::is_enabled()) return false;
+  return std::ranges::any_of(torch::jit::last(stack, arguments), [](const c10::IValue& value) {
+    return value.isTensor() && wants_gradient(value.toTensor());
+  });
+}
+
+// A composite operator at autograd's place: decomposed where gradients are wanted, else recorded.
+struct RecordWhole final : c10::OperatorKernel {
+  void operator()(const c10::OperatorHandle& handle, c10::DispatchKeySet keys, Stack* stack) {
+    if (wants_gradients(*stack, handle.schema().arguments().size())) {
+      return handle.callBoxedForDispatchKey(c10::DispatchKey::CompositeImplicitAutograd, *stack);
+    }
+    const at::AutoDispatchBelowADInplaceOrView below;
+    one(handle, keys, stack);
+  }
+  RecordOne one;
 };
 
 bool returns_view(const c10::FunctionSchema& schema) {
@@ -100,7 +124,7 @@ std::set<std::string> operators_to_intercept() {
     std::string name = full.substr(full.find("::") + 2);
     const bool explicit_composite =
         handle->hasKernelForDispatchKey(c10::DispatchKey::CompositeExplicitAutograd);
-    if (name.starts_with("_foreach_") || whole_operators().contains(name) ||
+    if (name.starts_with("_foreach_") || operators::is_whole_composite(name) || whole_operators().contains(name) ||
         (explicit_composite && whole.contains(full)) ||
         handle->hasKernelForDispatchKey(c10::DispatchKey::CompositeExplicitAutogradNonFunctional)) {
       names.insert(std::move(name));
@@ -139,6 +163,13 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
                  torch::CppFunction::makeFromBoxedFunctor(std::make_unique<RecordOne>()));
   }
   library.impl("_fused_sdp_choice", TORCH_FN(choose_attention_op));
+}
+
+TORCH_LIBRARY_IMPL(aten, AutogradPrivateUse1, library) {
+  for (const std::string_view name : operators::kWholeComposites) {
+    library.impl(std::string(name).c_str(),
+                 torch::CppFunction::makeFromBoxedFunctor(std::make_unique<RecordWhole>()));
+  }
 }
 
 // The copy itself reads the lazy bits of its tensors; PyTorch's fallbacks would resolve them with

@@ -8,6 +8,7 @@
 #include <ATen/core/enum_tag.h>
 
 #include "operators/census.h"
+#include "operators/whole_composites.h"
 #include "server/torch/operator_table.h"
 #include "server/torch/special_kernels.h"
 
@@ -140,6 +141,10 @@ std::string refused_by_name(string_view name) {
 }
 
 std::string refused_by_kernel(const c10::OperatorHandle& op) {
+  if (operators::is_whole_composite(op.schema().name().substr(6)) &&
+      op.schema().overload_name().empty()) {
+    return "";
+  }
   // The client records these whole, also where LibTorch has a decomposition for autograd.
   if (has_kernel(op, DispatchKey::CompositeExplicitAutogradNonFunctional)) return "";
   if (has_kernel(op, DispatchKey::CompositeImplicitAutograd)) return "the client decomposes it";
