@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "serialization/codec/messages.h"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 
@@ -16,6 +17,11 @@ namespace {
 kj::ArrayPtr<const capnp::byte> data(ByteView view) { return {view.data(), view.size()}; }
 ByteView view(capnp::Data::Reader reader) { return {reader.begin(), reader.size()}; }
 std::string_view view(capnp::Text::Reader reader) { return {reader.cStr(), reader.size()}; }
+// Text goes in by its length: a string_view may hold zero bytes, and needs none behind it.
+kj::uint length(std::string_view text) { return static_cast<kj::uint>(text.size()); }
+void put(capnp::Text::Builder place, std::string_view text) {
+  std::copy(text.begin(), text.end(), place.begin());
+}
 constexpr size_t kOverheadWords = 32;  // root, structs and list tags of the largest struct
 
 // Builds one struct in one segment. `variable_bytes` is the length of everything behind pointers.
@@ -75,9 +81,9 @@ Message encode(const Hello& hello) {
       [&](schema::Hello::Builder out) {
         out.setVersionMin(hello.version_min);
         out.setVersionMax(hello.version_max);
-        out.setToken(std::string(hello.token));
-        out.setApp(std::string(hello.app));
-        out.setLibtorch(std::string(hello.libtorch));
+        put(out.initToken(length(hello.token)), hello.token);
+        put(out.initApp(length(hello.app)), hello.app);
+        put(out.initLibtorch(length(hello.libtorch)), hello.libtorch);
         out.setSchemaHash(data(hello.schema_hash));
       });
 }
@@ -99,9 +105,9 @@ Message encode(const HelloReply& reply) {
                                    [&](schema::HelloReply::Builder out) {
                                      out.setVersion(reply.version);
                                      out.setSession(reply.session);
-                                     out.setLibtorch(std::string(reply.libtorch));
+                                     put(out.initLibtorch(length(reply.libtorch)), reply.libtorch);
                                      out.setSchemasMatch(reply.schemas_match);
-                                     out.setDevice(std::string(reply.device));
+                                     put(out.initDevice(length(reply.device)), reply.device);
                                      out.setPlanSlotsMax(reply.plan_slots_max);
                                      out.setPlanBytesMax(reply.plan_bytes_max);
                                      out.setJobsInFlightMax(reply.jobs_in_flight_max);
@@ -133,7 +139,9 @@ Message encode(const Operators& operators) {
   for (const auto name : operators.names) bytes += 8 + text_bytes(name);
   return build<schema::Operators>(bytes, [&](schema::Operators::Builder out) {
     auto names = out.initNames(static_cast<kj::uint>(operators.names.size()));
-    for (kj::uint i = 0; i < names.size(); ++i) names.set(i, std::string(operators.names[i]));
+    for (kj::uint i = 0; i < names.size(); ++i) {
+      put(names.init(i, length(operators.names[i])), operators.names[i]);
+    }
     auto hashes = out.initHashes(static_cast<kj::uint>(operators.hashes.size()));
     for (kj::uint i = 0; i < hashes.size(); ++i) hashes.set(i, operators.hashes[i]);
   });
@@ -302,7 +310,7 @@ Message encode(const Failed& failed) {
     out.setAnswer(failed.answer);
     out.setFinished(failed.finished);
     out.setCode(failed.code);
-    out.setMessage(std::string(failed.message));
+    put(out.initMessage(length(failed.message)), failed.message);
   });
 }
 
@@ -353,7 +361,7 @@ Result<Heartbeat> decode<Heartbeat>(Bytes message) {
 Message encode(const Goodbye& goodbye) {
   return build<schema::Goodbye>(text_bytes(goodbye.message), [&](schema::Goodbye::Builder out) {
     out.setCode(goodbye.code);
-    out.setMessage(std::string(goodbye.message));
+    put(out.initMessage(length(goodbye.message)), goodbye.message);
   });
 }
 
