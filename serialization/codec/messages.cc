@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cassert>
 #include <cstring>
 
 #include <capnp/message.h>
@@ -35,8 +36,8 @@ Message build(size_t variable_bytes, Fill fill) {
                                                         capnp::AllocationStrategy::FIXED_SIZE);
   fill(builder.initRoot<Schema>());
   const auto segments = builder.getSegmentsForOutput();
+  assert(segments.size() == 1 && "`words` bounds the message");
   Message out;
-  // `words` bounds every message of the schema, so there is one segment.
   uint64_t* to = out.resize(segments[0].size());
   std::memcpy(to, segments[0].begin(), segments[0].size() * sizeof(capnp::word));
   return out;
@@ -76,16 +77,16 @@ uint64_t* Message::resize(size_t words) {
 }
 
 Message encode(const Hello& hello) {
-  return build<schema::Hello>(
-      text_bytes(hello.token) + text_bytes(hello.app) + text_bytes(hello.libtorch) + 32,
-      [&](schema::Hello::Builder out) {
-        out.setVersionMin(hello.version_min);
-        out.setVersionMax(hello.version_max);
-        put(out.initToken(length(hello.token)), hello.token);
-        put(out.initApp(length(hello.app)), hello.app);
-        put(out.initLibtorch(length(hello.libtorch)), hello.libtorch);
-        out.setSchemaHash(data(hello.schema_hash));
-      });
+  return build<schema::Hello>(text_bytes(hello.token) + text_bytes(hello.app) +
+                                  text_bytes(hello.libtorch) + hello.schema_hash.size() + 32,
+                              [&](schema::Hello::Builder out) {
+                                out.setVersionMin(hello.version_min);
+                                out.setVersionMax(hello.version_max);
+                                put(out.initToken(length(hello.token)), hello.token);
+                                put(out.initApp(length(hello.app)), hello.app);
+                                put(out.initLibtorch(length(hello.libtorch)), hello.libtorch);
+                                out.setSchemaHash(data(hello.schema_hash));
+                              });
 }
 
 template <>
@@ -101,25 +102,26 @@ Result<Hello> decode<Hello>(Bytes message) {
 }
 
 Message encode(const HelloReply& reply) {
-  return build<schema::HelloReply>(text_bytes(reply.libtorch) + text_bytes(reply.device) + 64,
-                                   [&](schema::HelloReply::Builder out) {
-                                     out.setVersion(reply.version);
-                                     out.setSession(reply.session);
-                                     put(out.initLibtorch(length(reply.libtorch)), reply.libtorch);
-                                     out.setSchemasMatch(reply.schemas_match);
-                                     put(out.initDevice(length(reply.device)), reply.device);
-                                     out.setPlanSlotsMax(reply.plan_slots_max);
-                                     out.setPlanBytesMax(reply.plan_bytes_max);
-                                     out.setJobsInFlightMax(reply.jobs_in_flight_max);
-                                     out.setStagedBytesMax(reply.staged_bytes_max);
-                                     out.setArtifactBytesMin(reply.artifact_bytes_min);
-                                     out.setArtifactKey(data(reply.artifact_key));
-                                   });
+  return build<schema::HelloReply>(
+      text_bytes(reply.libtorch) + text_bytes(reply.device) + reply.artifact_key.size() + 64,
+      [&](schema::HelloReply::Builder out) {
+        out.setVersion(reply.version);
+        out.setSession(reply.session);
+        put(out.initLibtorch(length(reply.libtorch)), reply.libtorch);
+        out.setSchemasMatch(reply.schemas_match);
+        put(out.initDevice(length(reply.device)), reply.device);
+        out.setPlanSlotsMax(reply.plan_slots_max);
+        out.setPlanBytesMax(reply.plan_bytes_max);
+        out.setJobsInFlightMax(reply.jobs_in_flight_max);
+        out.setStagedBytesMax(reply.staged_bytes_max);
+        out.setArtifactBytesMin(reply.artifact_bytes_min);
+        out.setArtifactKey(data(reply.artifact_key));
+      });
 }
 
 template <>
 Result<HelloReply> decode<HelloReply>(Bytes message) {
-  return parse<schema::HelloReply>(message, [](schema::HelloReply::Reader in) {
+  auto out = parse<schema::HelloReply>(message, [](schema::HelloReply::Reader in) {
     return HelloReply{.version = in.getVersion(),
                       .session = in.getSession(),
                       .libtorch = view(in.getLibtorch()),
@@ -132,6 +134,10 @@ Result<HelloReply> decode<HelloReply>(Bytes message) {
                       .artifact_bytes_min = in.getArtifactBytesMin(),
                       .artifact_key = view(in.getArtifactKey())};
   });
+  if (out && !out->artifact_key.empty() && out->artifact_key.size() != kArtifactKeyBytes) {
+    return out_of_bounds("the key of artifacts");
+  }
+  return out;
 }
 
 Message encode(const Operators& operators) {

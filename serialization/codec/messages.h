@@ -24,6 +24,7 @@ using ByteView = std::span<const uint8_t>;
 
 inline constexpr uint16_t kProtocolVersion = 1;
 inline constexpr size_t kArtifactNameBytes = 32;
+inline constexpr size_t kArtifactKeyBytes = 32;
 inline constexpr size_t kSchemaHashBytes = 16;
 
 // An encoded message: a multiple of 8 bytes, 8-byte aligned. Small ones need no allocation.

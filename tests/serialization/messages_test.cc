@@ -102,13 +102,14 @@ TEST(Messages, OfTheRestArriveWithEveryField) {
 }
 
 TEST(Messages, OfAnyLengthLieInOneSegment) {
-  for (size_t length = 0; length < 200; ++length) {
+  for (size_t length = 0; length < 600; length += length < 100 ? 1 : 50) {
     const std::string text(length, 'x');
     const std::vector<uint8_t> bytes(length, 7);
     expect_arrives(Hello{.token = text, .app = text, .libtorch = text, .schema_hash = bytes});
     expect_arrives(Operators{.names = std::vector<std::string_view>(length, text),
                              .hashes = std::vector<uint64_t>(length, 1)});
     expect_arrives(OperatorsReply{.unsupported = std::vector<uint32_t>(length, 1)});
+    expect_arrives(HelloReply{.libtorch = text, .device = text, .artifact_key = kThirtyTwo});
     expect_arrives(Job{.patch = bytes, .plan = bytes});
     expect_arrives(OfferReply{.have = std::vector<bool>(length, true)});
     expect_arrives(Failed{.message = text});
@@ -138,10 +139,11 @@ void expect_refused(const T& message) {
   EXPECT_EQ(decoded.error().code, ErrorCode::kInvalid);
 }
 
-TEST(Messages, WhoseListsDoNotFitTogetherAreRefused) {
+TEST(Messages, WhosePartsDoNotFitAreRefused) {
   expect_refused(Operators{.names = {"aten::mm"}, .hashes = {1, 2}});
   expect_refused(Operators{.names = {"aten::mm", "aten::add"}, .hashes = {1}});
   const std::vector<uint8_t> names(65);
+  expect_refused(HelloReply{.artifact_key = ByteView(names).first(31)});
   expect_refused(Upload{.upload = 1, .artifact = ByteView(names).first(31)});
   expect_refused(Upload{.upload = 1, .artifact = ByteView(names).first(33)});
   expect_refused(Offer{.uploads = {1, 2}, .names = ByteView(names).first(63), .lengths = {1, 2}});
