@@ -18,7 +18,7 @@ using transport::FrameKind;
 
 constexpr uint64_t kGoodbyeLingerNs = 1'000'000'000;  // For the peer to read it and close.
 constexpr uint64_t kSlowHereNs = 1'000'000;           // A job that ran here and should not have.
-constexpr uint64_t kJobsAwayAfterSlow = 1000;
+constexpr uint64_t kJobsAwayAfterSlow = 100;
 
 Error invalid(std::string text) { return {ErrorCode::kInvalid, std::move(text)}; }
 Error exhausted(std::string text) { return {ErrorCode::kExhausted, std::move(text)}; }

@@ -85,37 +85,46 @@ bool fills_fresh_storage(const Tensor& to) {
          to.is_contiguous() && to.nbytes() == to.storage().nbytes();
 }
 
-// A storage that frees its memory itself cannot be unmapped behind our back.
-bool owns_memory(const Tensor& tensor) {
-  const auto& pointer = tensor.storage().data_ptr();
-  return pointer.get_context() != nullptr && pointer.get_deleter() != &c10::detail::deleteNothing;
+// The part of a file that the app has mapped and made a tensor of, if that is where the bytes are.
+// A storage that frees its memory itself cannot be unmapped behind our back, and one that ATen
+// allocated is no file.
+std::optional<FileRange> mapped_file(const Tensor& from) {
+  static const auto atens = c10::GetCPUAllocator()->raw_deleter();
+  const auto& pointer = from.storage().data_ptr();
+  const auto deleter = pointer.get_deleter();
+  if (pointer.get_context() == nullptr || deleter == &c10::detail::deleteNothing ||
+      deleter == atens) {
+    return std::nullopt;
+  }
+  return find_file_range(const_bytes_of(from));
+}
+
+// Bytes of a file wait for the flush: all of them are offered in one round trip, and hashed once in
+// the life of the file.
+void upload_file(RemoteDevice& device, const Tensor& from, const FileRange& range,
+                 const Tensor& to) {
+  const auto hold = RemoteDevice::lock();
+  const auto bytes = const_bytes_of(from);
+  const Sha256 hash = HashCache::instance().of(range, bytes, device.hashed_bytes);
+  device.defer_upload({.upload = device.next_upload(),
+                       .bytes = bytes,
+                       .name = artifact_name(device.session().artifact_key(), hash),
+                       .owner = std::make_shared<c10::Storage>(from.storage())});
+  write_upload(device, graph::UploadForm::kArtifact, to);
 }
 
 void upload_artifact(RemoteDevice& device, const Tensor& from, const Tensor& to) {
   const auto hold = RemoteDevice::lock();
-  Session& session = device.session();
   const auto bytes = const_bytes_of(from);
-  UploadSource source;
-  source.upload = device.next_upload();
-  source.bytes = bytes;
-  const auto range = owns_memory(from) ? find_file_range(bytes) : std::nullopt;
-  Sha256 hash;
-  if (range) {
-    hash = HashCache::instance().of(*range, bytes, device.hashed_bytes);
-  } else {
-    hash = sha256(bytes);
-    device.hashed_bytes += bytes.size();
-  }
-  source.name = artifact_name(session.artifact_key(), hash);
-  if (range) {
-    source.owner = std::make_shared<c10::Storage>(from.storage());
-    device.defer_upload(std::move(source));
-  } else {
-    const UploadSource sources[] = {source};
-    check(session.upload_artifacts(sources));
-  }
+  const UploadSource sources[] = {
+      {.upload = device.next_upload(),
+       .bytes = bytes,
+       .name = artifact_name(device.session().artifact_key(), sha256(bytes)),
+       .owner = nullptr}};
+  device.hashed_bytes += bytes.size();
+  check(device.session().upload_artifacts(sources));
   write_upload(device, graph::UploadForm::kArtifact, to);
-  if (!range) device.count_staged(bytes.size());
+  device.count_staged(bytes.size());
 }
 
 void upload_stream(RemoteDevice& device, const Tensor& from, const Tensor& to) {
@@ -134,18 +143,24 @@ void upload_stream(RemoteDevice& device, const Tensor& from, const Tensor& to) {
   device.count_staged(source.bytes.size());
 }
 
+// The server shares uploads from this size on; 0: none.
+uint64_t shared_from(RemoteDevice& device) {
+  const auto hold = RemoteDevice::lock();
+  return device.shares() ? device.session().artifact_bytes_min() : 0;
+}
+
 // Same type, same sizes.
 void upload(const Tensor& from, const Tensor& to) {
   RemoteDevice& device = RemoteDevice::of(to);
-  if (from.nbytes() < kInlineUploadBytesMax) return upload_inline(device, from, to);
-  uint64_t artifact_bytes_min = 0;
-  {
-    const auto hold = RemoteDevice::lock();
-    artifact_bytes_min = device.shares() ? device.session().artifact_bytes_min() : 0;
+  if (from.nbytes() >= kArtifactBytesMin && from.is_contiguous() && fills_fresh_storage(to)) {
+    const uint64_t least = shared_from(device);
+    if (least != 0 && from.nbytes() >= least) {
+      if (const auto range = mapped_file(from)) return upload_file(device, from, *range, to);
+      if (from.nbytes() >= kAnonymousArtifactBytesMin) return upload_artifact(device, from, to);
+    }
   }
-  const bool share = artifact_bytes_min != 0 && from.nbytes() >= artifact_bytes_min &&
-                     from.is_contiguous() && fills_fresh_storage(to);
-  share ? upload_artifact(device, from, to) : upload_stream(device, from, to);
+  if (from.nbytes() < kInlineUploadBytesMax) return upload_inline(device, from, to);
+  upload_stream(device, from, to);
 }
 
 void copy_on_device(const Tensor& from, const Tensor& to) {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "client/torch/remote_device.h"
 
+#include "client/session/hash_cache.h"
+
 #include <pthread.h>
 #include <unistd.h>
 
@@ -245,6 +247,7 @@ void RemoteDevice::cut(std::span<PendingAnswer* const> answers) {
   if (!deferred_.empty()) {
     const auto sent = to.upload_artifacts(deferred_);
     deferred_.clear();
+    HashCache::instance().save();  // What was hashed for them.
     if (!sent) raise(sent.error());
   }
   const graph::Flush flush = writer_.finish();

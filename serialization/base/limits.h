@@ -36,7 +36,9 @@ inline constexpr uint32_t kJobsInFlightMax =
 inline constexpr uint32_t kJobsPerAck = 16;  // The server acknowledges at least this often.
 inline constexpr uint64_t kInlineUploadBytesMax =
     64 << 10;  // Larger tensors travel as frames of their own.
-inline constexpr uint64_t kArtifactBytesMin = 256 << 10;  // Smaller uploads are never shared.
+inline constexpr uint64_t kArtifactBytesMin = 1 << 10;  // Smaller uploads are never shared,
+inline constexpr uint64_t kAnonymousArtifactBytesMin =
+    256 << 10;  // nor are these if they come from no file: each is hashed and asked for by itself.
 inline constexpr uint64_t kUploadBytesPerFlushMax = uint64_t{64}
                                                     << 20;  // The client cuts its log here.
 inline constexpr uint64_t kStagedUploadBytesMax =

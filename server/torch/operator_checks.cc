@@ -113,6 +113,7 @@ void batch_norm(const OperatorInfo& op, const Stack& stack) {
   const Tensor out = args.tensor("out");
   if (out.defined()) same(out, input);
   for (const string_view name : {"save_mean", "save_invstd", "save_var"}) {
+    if (!args.has(name)) continue;
     const Tensor saved = args.tensor(name);
     if (backward && training) require(saved.defined(), "no statistics of the forward pass");
     if (saved.defined() && (saved.numel() != 0 || (backward && training))) elements(saved, channels);
@@ -449,7 +450,16 @@ void pivots(const OperatorInfo& op, const Stack& stack) {
   require(blocks || pivots.min().item<int64_t>() >= 1, "a pivot is not a row");
 }
 
-// -- bags of embeddings
+// -- embeddings
+
+void embedding_backward(const OperatorInfo& op, const Stack& stack) {
+  const Arguments args(op, stack);
+  const Tensor grad = args.tensor("grad_output");
+  const Tensor indices = args.tensor("indices");
+  require(grad.dim() > 0, "a gradient per index is expected");
+  indices_below(indices, args["num_weights"].toInt());
+  elements(grad, indices.numel() * grad.size(-1));
+}
 
 void embedding_bag(const OperatorInfo& op, const Stack& stack) {
   const Arguments args(op, stack);
@@ -603,6 +613,7 @@ constexpr Entry kChecks[] = {
     {"_embedding_bag_dense_backward", embedding_bag_backward},
     {"_embedding_bag_per_sample_weights_backward", embedding_bag_backward},
     {"_embedding_bag", embedding_bag},
+    {"embedding_dense_backward", embedding_backward},
     {"_upsample_bicubic2d_aa", antialiased_upsample},
     {"_upsample_bilinear2d_aa", antialiased_upsample},
     {"_upsample_lanczos2d_aa", antialiased_upsample},

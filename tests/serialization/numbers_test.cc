@@ -81,7 +81,7 @@ TEST(Numbers, AnyHundredThousandVectorsArriveAsTheyWere) {
             number = static_cast<int64_t>(random());
             break;
           case 1:
-            number += static_cast<int64_t>(random() % 100);
+            number = static_cast<int64_t>(static_cast<uint64_t>(number) + random() % 100);
             break;
           case 2:
             number = 0;

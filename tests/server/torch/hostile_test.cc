@@ -44,7 +44,7 @@ int attack(const OperatorInfo& op, uint64_t from) {
 
 TEST(HostileArguments, EndNoProcess) {
   std::cout << "DJINN_SEED=" << seed() << "\n";
-  guard_memory(size_t{256} << 20);
+  guard_memory(size_t{8} << 20);
   at::set_num_threads(1);
   std::vector<std::unique_ptr<OperatorInfo>> ops;
   const char* const only = getenv("DJINN_ONLY");
