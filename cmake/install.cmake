@@ -34,5 +34,5 @@ install(FILES ${CMAKE_CURRENT_BINARY_DIR}/djinnConfig.cmake ${CMAKE_CURRENT_BINA
 if(BUILD_TESTING AND TARGET djinn_server AND NOT DJINN_SANITIZE)
   add_test(NAME install/out_of_tree_app
     COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/tests/install/run.sh ${CMAKE_BINARY_DIR} ${CMAKE_CXX_COMPILER})
-  set_tests_properties(install/out_of_tree_app PROPERTIES TIMEOUT 600 LABELS slow)
+  set_tests_properties(install/out_of_tree_app PROPERTIES TIMEOUT 600 LABELS slow COST 1000)
 endif()

@@ -24,6 +24,15 @@ if(DJINN_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
   set(CMAKE_CXX_COMPILER_LAUNCHER ${launcher})
 endif()
 
+# lld links a test in a fifth of the time. It comes with the package lld-14, in a folder of its own. What is linked with
+# LibTorch keeps the system's linker.
+find_program(DJINN_LLD ld.lld PATHS /usr/lib/llvm-14/bin NO_DEFAULT_PATH)
+mark_as_advanced(DJINN_LLD)
+if(DJINN_LLD AND NOT DJINN_TORCH)
+  cmake_path(GET DJINN_LLD PARENT_PATH lld_folder)
+  add_link_options(-B${lld_folder} -fuse-ld=lld)
+endif()
+
 # Sanitizers go to everything that is built here, also generated code: mixing costs false reports.
 if(DJINN_SANITIZE)
   add_compile_options(-fsanitize=${DJINN_SANITIZE} -fno-omit-frame-pointer)

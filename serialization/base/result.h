@@ -40,8 +40,8 @@ template <typename T = Unit>
 class [[nodiscard]] Result : public tl::expected<T, Error> {
  public:
   using tl::expected<T, Error>::expected;
-  Result(Error error)
-      : tl::expected<T, Error>(tl::unexpect, std::move(error)) {}  // NOLINT: implicit
+  // NOLINTNEXTLINE(google-explicit-constructor): `return Error{...}` is how a function fails.
+  Result(Error error) : tl::expected<T, Error>(tl::unexpect, std::move(error)) {}
 };
 
 }  // namespace djinn

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "serialization/codec/messages.h"
 
+#include <algorithm>
 #include <array>
+#include <cassert>
 #include <cstring>
 
 #include <capnp/message.h>
@@ -16,6 +18,11 @@ namespace {
 kj::ArrayPtr<const capnp::byte> data(ByteView view) { return {view.data(), view.size()}; }
 ByteView view(capnp::Data::Reader reader) { return {reader.begin(), reader.size()}; }
 std::string_view view(capnp::Text::Reader reader) { return {reader.cStr(), reader.size()}; }
+// Text goes in by its length: a string_view may hold zero bytes, and needs none behind it.
+kj::uint length(std::string_view text) { return static_cast<kj::uint>(text.size()); }
+void put(capnp::Text::Builder place, std::string_view text) {
+  std::copy(text.begin(), text.end(), place.begin());
+}
 constexpr size_t kOverheadWords = 32;  // root, structs and list tags of the largest struct
 
 // Builds one struct in one segment. `variable_bytes` is the length of everything behind pointers.
@@ -29,8 +36,8 @@ Message build(size_t variable_bytes, Fill fill) {
                                                         capnp::AllocationStrategy::FIXED_SIZE);
   fill(builder.initRoot<Schema>());
   const auto segments = builder.getSegmentsForOutput();
+  assert(segments.size() == 1 && "`words` bounds the message");
   Message out;
-  // `words` bounds every message of the schema, so there is one segment.
   uint64_t* to = out.resize(segments[0].size());
   std::memcpy(to, segments[0].begin(), segments[0].size() * sizeof(capnp::word));
   return out;
@@ -70,16 +77,16 @@ uint64_t* Message::resize(size_t words) {
 }
 
 Message encode(const Hello& hello) {
-  return build<schema::Hello>(
-      text_bytes(hello.token) + text_bytes(hello.app) + text_bytes(hello.libtorch) + 32,
-      [&](schema::Hello::Builder out) {
-        out.setVersionMin(hello.version_min);
-        out.setVersionMax(hello.version_max);
-        out.setToken(std::string(hello.token));
-        out.setApp(std::string(hello.app));
-        out.setLibtorch(std::string(hello.libtorch));
-        out.setSchemaHash(data(hello.schema_hash));
-      });
+  return build<schema::Hello>(text_bytes(hello.token) + text_bytes(hello.app) +
+                                  text_bytes(hello.libtorch) + hello.schema_hash.size() + 32,
+                              [&](schema::Hello::Builder out) {
+                                out.setVersionMin(hello.version_min);
+                                out.setVersionMax(hello.version_max);
+                                put(out.initToken(length(hello.token)), hello.token);
+                                put(out.initApp(length(hello.app)), hello.app);
+                                put(out.initLibtorch(length(hello.libtorch)), hello.libtorch);
+                                out.setSchemaHash(data(hello.schema_hash));
+                              });
 }
 
 template <>
@@ -95,25 +102,26 @@ Result<Hello> decode<Hello>(Bytes message) {
 }
 
 Message encode(const HelloReply& reply) {
-  return build<schema::HelloReply>(text_bytes(reply.libtorch) + text_bytes(reply.device) + 64,
-                                   [&](schema::HelloReply::Builder out) {
-                                     out.setVersion(reply.version);
-                                     out.setSession(reply.session);
-                                     out.setLibtorch(std::string(reply.libtorch));
-                                     out.setSchemasMatch(reply.schemas_match);
-                                     out.setDevice(std::string(reply.device));
-                                     out.setPlanSlotsMax(reply.plan_slots_max);
-                                     out.setPlanBytesMax(reply.plan_bytes_max);
-                                     out.setJobsInFlightMax(reply.jobs_in_flight_max);
-                                     out.setStagedBytesMax(reply.staged_bytes_max);
-                                     out.setArtifactBytesMin(reply.artifact_bytes_min);
-                                     out.setArtifactKey(data(reply.artifact_key));
-                                   });
+  return build<schema::HelloReply>(
+      text_bytes(reply.libtorch) + text_bytes(reply.device) + reply.artifact_key.size() + 64,
+      [&](schema::HelloReply::Builder out) {
+        out.setVersion(reply.version);
+        out.setSession(reply.session);
+        put(out.initLibtorch(length(reply.libtorch)), reply.libtorch);
+        out.setSchemasMatch(reply.schemas_match);
+        put(out.initDevice(length(reply.device)), reply.device);
+        out.setPlanSlotsMax(reply.plan_slots_max);
+        out.setPlanBytesMax(reply.plan_bytes_max);
+        out.setJobsInFlightMax(reply.jobs_in_flight_max);
+        out.setStagedBytesMax(reply.staged_bytes_max);
+        out.setArtifactBytesMin(reply.artifact_bytes_min);
+        out.setArtifactKey(data(reply.artifact_key));
+      });
 }
 
 template <>
 Result<HelloReply> decode<HelloReply>(Bytes message) {
-  return parse<schema::HelloReply>(message, [](schema::HelloReply::Reader in) {
+  auto out = parse<schema::HelloReply>(message, [](schema::HelloReply::Reader in) {
     return HelloReply{.version = in.getVersion(),
                       .session = in.getSession(),
                       .libtorch = view(in.getLibtorch()),
@@ -126,6 +134,10 @@ Result<HelloReply> decode<HelloReply>(Bytes message) {
                       .artifact_bytes_min = in.getArtifactBytesMin(),
                       .artifact_key = view(in.getArtifactKey())};
   });
+  if (out && !out->artifact_key.empty() && out->artifact_key.size() != kArtifactKeyBytes) {
+    return out_of_bounds("the key of artifacts");
+  }
+  return out;
 }
 
 Message encode(const Operators& operators) {
@@ -133,7 +145,9 @@ Message encode(const Operators& operators) {
   for (const auto name : operators.names) bytes += 8 + text_bytes(name);
   return build<schema::Operators>(bytes, [&](schema::Operators::Builder out) {
     auto names = out.initNames(static_cast<kj::uint>(operators.names.size()));
-    for (kj::uint i = 0; i < names.size(); ++i) names.set(i, std::string(operators.names[i]));
+    for (kj::uint i = 0; i < names.size(); ++i) {
+      put(names.init(i, length(operators.names[i])), operators.names[i]);
+    }
     auto hashes = out.initHashes(static_cast<kj::uint>(operators.hashes.size()));
     for (kj::uint i = 0; i < hashes.size(); ++i) hashes.set(i, operators.hashes[i]);
   });
@@ -302,7 +316,7 @@ Message encode(const Failed& failed) {
     out.setAnswer(failed.answer);
     out.setFinished(failed.finished);
     out.setCode(failed.code);
-    out.setMessage(std::string(failed.message));
+    put(out.initMessage(length(failed.message)), failed.message);
   });
 }
 
@@ -353,7 +367,7 @@ Result<Heartbeat> decode<Heartbeat>(Bytes message) {
 Message encode(const Goodbye& goodbye) {
   return build<schema::Goodbye>(text_bytes(goodbye.message), [&](schema::Goodbye::Builder out) {
     out.setCode(goodbye.code);
-    out.setMessage(std::string(goodbye.message));
+    put(out.initMessage(length(goodbye.message)), goodbye.message);
   });
 }
 

@@ -24,6 +24,7 @@ using ByteView = std::span<const uint8_t>;
 
 inline constexpr uint16_t kProtocolVersion = 1;
 inline constexpr size_t kArtifactNameBytes = 32;
+inline constexpr size_t kArtifactKeyBytes = 32;
 inline constexpr size_t kSchemaHashBytes = 16;
 
 // An encoded message: a multiple of 8 bytes, 8-byte aligned. Small ones need no allocation.
@@ -55,22 +56,22 @@ struct Hello {
 struct HelloReply {
   uint16_t version = kProtocolVersion;
   uint64_t session = 0;
-  std::string_view libtorch;
+  std::string_view libtorch = {};
   bool schemas_match = false;
-  std::string_view device;
+  std::string_view device = {};
   uint16_t plan_slots_max = 0;
   uint64_t plan_bytes_max = 0;
   uint16_t jobs_in_flight_max = 0;
   uint64_t staged_bytes_max = 0;
   uint64_t artifact_bytes_min = 0;
-  ByteView artifact_key;
+  ByteView artifact_key = {};
 };
 struct Operators {
-  std::vector<std::string_view> names;
-  std::vector<uint64_t> hashes;
+  std::vector<std::string_view> names = {};
+  std::vector<uint64_t> hashes = {};
 };
 struct OperatorsReply {
-  std::vector<uint32_t> unsupported;
+  std::vector<uint32_t> unsupported = {};
 };
 struct Step {
   uint32_t job = 0;
@@ -90,15 +91,15 @@ struct Job {
 };
 struct Upload {
   uint64_t upload = 0;
-  ByteView artifact;
+  ByteView artifact = {};
 };
 struct Offer {
-  std::vector<uint64_t> uploads;
-  ByteView names;
-  std::vector<uint64_t> lengths;
+  std::vector<uint64_t> uploads = {};
+  ByteView names = {};
+  std::vector<uint64_t> lengths = {};
 };
 struct OfferReply {
-  std::vector<bool> have;
+  std::vector<bool> have = {};
 };
 struct Fetched {
   uint32_t job = 0;
@@ -110,7 +111,7 @@ struct Failed {
   uint16_t answer = 0;
   bool finished = false;
   uint16_t code = 0;
-  std::string_view message;
+  std::string_view message = {};
 };
 struct Ack {
   uint32_t finished = 0;
@@ -122,7 +123,7 @@ struct Resync {
 struct Heartbeat {};
 struct Goodbye {
   uint16_t code = 0;
-  std::string_view message;
+  std::string_view message = {};
 };
 struct StatsRequest {
   uint32_t tag = 0;

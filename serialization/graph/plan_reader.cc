@@ -71,7 +71,7 @@ class Reader {
   }
 
   uint32_t slot(bool deferred) {
-    const auto index = bounded(kSlotsPerPlanMax, "too many slots");
+    const auto index = bounded(kSlotsPerPlanMax - 1, "too many slots");
     if (index < plan_.slots.size()) {
       if (deferred) return fail("a deferred result in a slot that is in use");
       return index;

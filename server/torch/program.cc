@@ -48,8 +48,8 @@ class Builder {
 
  private:
   Error wrong(const OperatorInfo& op, size_t place, const char* what) const {
-    return {ErrorCode::kInvalid, op.name + ": argument " +
-                                     op.handle.schema().arguments()[place].name() + " " + what};
+    return {ErrorCode::kInvalid,
+            op.name + ": argument " + op.handle.schema().arguments()[place].name() + " " + what};
   }
 
   Result<> add_args(OpStep& step, const Entry& entry) {
@@ -114,16 +114,21 @@ class Builder {
       return arg.kind == kind ? variable(source) : what;
     };
     switch (info.type) {
-      case ArgType::kTensor: return set_tensor(step, info, place, index, value);
+      case ArgType::kTensor:
+        return set_tensor(step, info, place, index, value);
       case ArgType::kTensors:
-      case ArgType::kOptionalTensors: return set_tensors(step, info, place, index);
-      case ArgType::kInt: return expect(ArgKind::kInt, Source::kInt, "must be an int");
+      case ArgType::kOptionalTensors:
+        return set_tensors(step, info, place, index);
+      case ArgType::kInt:
+        return expect(ArgKind::kInt, Source::kInt, "must be an int");
       case ArgType::kScalarType:
         return expect(ArgKind::kInt, Source::kScalarType, "must be an element type");
-      case ArgType::kLayout: return expect(ArgKind::kInt, Source::kLayout, "must be a layout");
+      case ArgType::kLayout:
+        return expect(ArgKind::kInt, Source::kLayout, "must be a layout");
       case ArgType::kMemoryFormat:
         return expect(ArgKind::kInt, Source::kMemoryFormat, "must be a memory format");
-      case ArgType::kFloat: return expect(ArgKind::kFloat, Source::kFloat, "must be a float");
+      case ArgType::kFloat:
+        return expect(ArgKind::kFloat, Source::kFloat, "must be a float");
       case ArgType::kGenerator:
         return expect(ArgKind::kGenerator, Source::kGenerator, "must be a generator");
       case ArgType::kBool:
@@ -146,20 +151,21 @@ class Builder {
         if (arg.kind == ArgKind::kFloat) return variable(Source::kFloat);
         if (arg.kind == ArgKind::kComplex) return variable(Source::kComplex);
         return arg.kind == ArgKind::kBool ? nullptr : "must be a number";
-      default: return set_numbers(info, place, index, value);
+      default:
+        return set_numbers(info, place, index, value);
     }
   }
 
-  const char* set_numbers(const ArgInfo& info, uint32_t place, uint32_t index,
-                          c10::IValue& value) {
+  const char* set_numbers(const ArgInfo& info, uint32_t place, uint32_t index, c10::IValue& value) {
     const Arg& arg = plan_.args[index];
     const bool empty = arg.kind == ArgKind::kList && arg.count == 0;
     const auto variable = [&](Source source) -> const char* {
       program_->variables.push_back({source, place, index});
       return nullptr;
     };
-    const auto items = std::span(plan_.args).subspan(arg.kind == ArgKind::kList ? arg.first : 0,
-                                                     arg.kind == ArgKind::kList ? arg.count : 0);
+    const auto items = std::span(plan_.args)
+                           .subspan(arg.kind == ArgKind::kList ? arg.first : 0,
+                                    arg.kind == ArgKind::kList ? arg.count : 0);
     switch (info.type) {
       case ArgType::kInts:
         return arg.kind == ArgKind::kInts || empty ? variable(Source::kInts) : "must be ints";
@@ -187,7 +193,8 @@ class Builder {
         value = std::move(list);
         return nullptr;
       }
-      default: return "is of a kind that no plan can hold";
+      default:
+        return "is of a kind that no plan can hold";
     }
   }
 
@@ -265,7 +272,8 @@ class Builder {
       const ResultSlot& result = plan_.results[entry.first_result + i];
       const ReturnInfo& info = op.returns[i];
       const bool list = result.kind == ResultKind::kList;
-      const bool tensor = result.kind == ResultKind::kTensor || result.kind == ResultKind::kDeferred ||
+      const bool tensor = result.kind == ResultKind::kTensor ||
+                          result.kind == ResultKind::kDeferred ||
                           result.kind == ResultKind::kUndefined;
       const bool fits = result.kind == ResultKind::kNotNew
                             ? info.aliases || info.type == ReturnType::kNumber

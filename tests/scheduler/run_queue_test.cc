@@ -39,8 +39,11 @@ TEST(RunQueue, GivesASessionNoSecondTurnWhileItsJobRuns) {
   queue.add(kA);
   EXPECT_EQ(queue.take(), kA);
   EXPECT_EQ(queue.take(), std::nullopt);
+  queue.add(kA);  // Nor does the turn come with a job that arrives meanwhile.
+  EXPECT_EQ(queue.take(), std::nullopt);
   queue.done(kA);
   EXPECT_EQ(queue.take(), kA);
+  EXPECT_EQ(queue.waiting(kA), 1U);
 }
 
 TEST(RunQueue, SkipsWhoIsPaused) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the writer writes, the reader reads; and nothing else gets past it.
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <random>
@@ -7,6 +8,7 @@
 
 #include <gtest/gtest.h>
 
+#include "serialization/base/limits.h"
 #include "serialization/graph/plan_reader.h"
 #include "serialization/graph/plan_writer.h"
 
@@ -127,6 +129,33 @@ TEST(Plan, ADamagedStructureIsReadInBoundsOrRefused) {
     }
     for (const Operand& operand : plan->operands) ASSERT_LT(operand.slot, plan->slots.size());
   }
+}
+
+// Version, then an operator whose arguments are lists of new 0-dimensional tensors.
+ByteString structure_of_slots(uint32_t count) {
+  constexpr uint32_t kHalf = kSlotsPerPlanMax / 2;
+  ByteString out{kStructureVersion, 'O', 0, 3};
+  for (uint32_t slot = 0; slot < 3 * kHalf; ++slot) {
+    if (slot % kHalf == 0) {
+      out.push_back('l');
+      put_varint(out, slot < count ? std::min(kHalf, count - slot) : 0);
+    }
+    if (slot >= count) continue;
+    out.push_back('t');
+    put_varint(out, slot);
+    out.insert(out.end(), {'+', 0, 64 + 128});
+  }
+  out.insert(out.end(), {0, 'E', 0, 1, 1, 'x'});
+  return out;
+}
+
+TEST(Plan, HasAsManySlotsAsTheLimitAndNoMore) {
+  const auto plan = read_plan(structure_of_slots(kSlotsPerPlanMax));
+  ASSERT_TRUE(plan) << plan.error().message;
+  EXPECT_EQ(plan->slots.size(), kSlotsPerPlanMax);
+  const auto larger = read_plan(structure_of_slots(kSlotsPerPlanMax + 1));
+  ASSERT_FALSE(larger);
+  EXPECT_EQ(larger.error().code, ErrorCode::kInvalid);
 }
 
 TEST(Plan, ABombOfCountsIsRefusedCheaply) {

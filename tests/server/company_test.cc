@@ -81,6 +81,40 @@ TEST(Company, NobodyWaitsForWhoReadsSlowly) {
   }
 }
 
+TEST(Company, WhoSendsMoreInlineThanIsConsumedIsNotReadAnyMore) {
+  TestServer server;
+  Friend someone(server);
+  WireClient eager(server.unix_socket);
+  ASSERT_TRUE(eager.hello());
+  server.device.asleep = true;
+  eager.submit([&](PlanWriter& writer) { record_sleep(eager, writer, 0); });
+  // Jobs of 8 MiB, so that their bytes reach the bound before their number does.
+  constexpr int kUploads = 128;
+  constexpr int kJobs = 48;
+  constexpr auto kJobsMax =
+      static_cast<int>(kInlineBytesQueuedMax / kUploads / kInlineUploadBytesMax);
+  static_assert(kJobsMax + 10 < kJobs && kJobs < static_cast<int>(kJobsInFlightMax));
+  const std::vector<std::byte> payload(kUploads * kInlineUploadBytesMax);
+  Tensor tensor = make_tensor(eager, kInlineUploadBytesMax / sizeof(float));
+  std::atomic<int> sent = 0;
+  std::thread sender([&] {
+    for (; sent < kJobs; ++sent) {
+      eager.submit(
+          [&](PlanWriter& writer) {
+            for (int i = 0; i < kUploads; ++i) record_upload(writer, tensor, UploadForm::kInline);
+          },
+          payload);
+    }
+  });
+  EXPECT_TRUE(eventually([&] { return sent >= kJobsMax; }, milliseconds(30'000)));
+  std::this_thread::sleep_for(milliseconds(200));
+  EXPECT_LT(sent, kJobsMax + 10) << "what is in the kernel's buffers, and one job that arrives";
+  server.device.asleep = false;
+  sender.join();
+  EXPECT_EQ(eager.stats().jobs_executed, kJobs + 1U);
+  someone.ask();
+}
+
 TEST(Company, WhoVanishesInTheMiddleOfAJobLeavesNothing) {
   TestServer server;
   Friend someone(server);

@@ -99,8 +99,8 @@ struct RoundTrip : ::testing::Test {
     EXPECT_EQ(got.size(), 2U);
     return time;
   }
-  // Of the best of up to forty stretches: a server that the machine once let wait runs its next jobs on
-  // the executor's thread for a while, which is no fault of the step.
+  // Of the best of up to forty stretches: a server that the machine once let wait runs its next
+  // jobs on the executor's thread for a while, which is no fault of the step.
   double enters_per_step(int steps, int64_t sleep_ms, double wanted) {
     for (int i = 0; i < 5; ++i) step(sleep_ms);
     double best = std::numeric_limits<double>::infinity();

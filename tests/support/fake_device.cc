@@ -185,6 +185,7 @@ class FakeReplay final : public server::Replay {
     const auto done = [&]() -> Result<> {
       if (name == "test::sleep" && args.size() == 1 && args[0].kind == ArgKind::kInt) {
         std::this_thread::sleep_for(std::chrono::milliseconds(number(args[0].first)));
+        while (device_.asleep) std::this_thread::sleep_for(std::chrono::milliseconds(1));
         return Unit{};
       }
       if (name == "aten::add.Tensor") return add(entry, args, false);

@@ -44,6 +44,9 @@ class FakeDevice final : public server::Device {
   std::atomic<uint64_t> plans_admitted = 0;
   std::atomic<uint64_t> shrinks = 0;
 
+  // -- what the tests decide
+  std::atomic<bool> asleep = false;  // While it is true, whoever sleeps does not wake up.
+
   // Takes so many bytes of the budget; kOutOfMemory if they are not there.
   Result<> allocate(uint64_t bytes);
   void free(uint64_t bytes) { used_bytes -= bytes; }

@@ -169,6 +169,27 @@ TEST_P(Frames, WaitInTheKernelAndInTheQueueWhileReadingIsPaused) {
   EXPECT_EQ(pair.at_server.frames[kFrames - 1].payload, payload);
 }
 
+TEST_P(Frames, ArriveAsTheyWereThoughTheirMemoryIsUsedAgainOnceDoneHasRun) {
+  Pair pair(GetParam());
+  pair.server->pause_reading(true);  // So that much is taken and little is delivered.
+  const auto original = random_bytes(512 << 10, 13);
+  std::vector<std::vector<std::byte>> payloads(32, original);
+  size_t done = 0;
+  for (auto& payload : payloads) {
+    pair.client->send(FrameKind::kUpload, {}, payload, [&] {
+      std::ranges::fill(payload, std::byte{0xee});
+      ++done;
+    });
+  }
+  pair.run_until([] { return false; }, std::chrono::milliseconds(50));
+  pair.server->pause_reading(false);
+  ASSERT_TRUE(pair.run_until(
+      [&] { return done == payloads.size() && pair.at_server.complete(payloads.size()); }));
+  for (const RecordedFrame& frame : pair.at_server.frames) {
+    EXPECT_TRUE(frame.payload == original);
+  }
+}
+
 TEST_P(Frames, StopAfterTheOneThatPauses) {
   Pair pair(GetParam());
   pair.at_server.on_frame = [&] { pair.server->pause_reading(true); };

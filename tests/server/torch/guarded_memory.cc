@@ -46,8 +46,8 @@ class GuardedMemory final : public c10::Allocator {
     if (bytes > bytes_max_) C10_THROW_ERROR(OutOfMemoryError, "too much");
     const size_t body = (bytes + kPage - 1) / kPage * kPage;
     Mapping mapping{nullptr, body + 2 * kPage};
-    mapping.begin = mmap(nullptr, mapping.bytes, PROT_NONE,
-                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    mapping.begin =
+        mmap(nullptr, mapping.bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     TORCH_CHECK(mapping.begin != MAP_FAILED, "no address space");
     auto* const first = static_cast<std::byte*>(mapping.begin) + kPage;
     mprotect(first, body, PROT_READ | PROT_WRITE);
@@ -68,8 +68,6 @@ class GuardedMemory final : public c10::Allocator {
 
 }  // namespace
 
-void guard_memory(size_t bytes_max) {
-  c10::SetCPUAllocator(new GuardedMemory(bytes_max), 200);
-}
+void guard_memory(size_t bytes_max) { c10::SetCPUAllocator(new GuardedMemory(bytes_max), 200); }
 
 }  // namespace djinn::server

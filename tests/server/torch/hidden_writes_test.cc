@@ -60,8 +60,9 @@ Tensor on_pages(const Tensor& content, bool read_only) {
   regions[region_count] = {memory, bytes, false};
   region_count = region_count + 1;
   if (read_only) mprotect(memory, bytes, PROT_READ);
-  return at::from_blob(memory, content.sizes(), [memory, bytes](void*) { munmap(memory, bytes); },
-                       content.options());
+  return at::from_blob(
+      memory, content.sizes(), [memory, bytes](void*) { munmap(memory, bytes); },
+      content.options());
 }
 
 // Bit 0: it ran. The others: argument i - 1 was written and nobody had said so.
@@ -90,9 +91,8 @@ constexpr int kTries = 150;
 constexpr int kSuccesses = 8;
 
 int exercise(const OperatorInfo& op, uint64_t seed) {
-  OperatorInputs inputs(seed, [](const Tensor& content, bool written) {
-    return on_pages(content, !written);
-  });
+  OperatorInputs inputs(
+      seed, [](const Tensor& content, bool written) { return on_pages(content, !written); });
   int found = 0;
   for (int i = 0, successes = 0; i < kTries && successes < kSuccesses; ++i) {
     region_count = 0;
@@ -139,7 +139,8 @@ TEST(HiddenWrites, AllAreInTheTable) {
       continue;
     }
     ran += static_cast<size_t>(result) & 1U;
-    if (getenv("DJINN_LIST") != nullptr && result == 0) std::cout << "no fit: " << ops[i]->name << "\n";
+    if (getenv("DJINN_LIST") != nullptr && result == 0)
+      std::cout << "no fit: " << ops[i]->name << "\n";
     for (size_t arg = 0; arg < ops[i]->args.size(); ++arg) {
       EXPECT_EQ((static_cast<uint32_t>(result) >> (arg + 1)) & 1U, 0U)
           << ops[i]->name << " writes its argument "

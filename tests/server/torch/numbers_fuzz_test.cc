@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Numbers fuzz: plans of a dozen operators each run with numbers that no client would send. Whatever
-// they say, every answer comes exactly once and the process lives.
+// Numbers fuzz: plans of a dozen operators each run with numbers that no client would send.
+// Whatever they say, every answer comes exactly once and the process lives.
 #include <iostream>
 #include <random>
 
@@ -21,9 +21,9 @@ constexpr int kOpsPerPlan = 12;
 constexpr int kRunsPerPlan = 100;
 
 int64_t nasty(std::mt19937_64& random, int64_t was) {
-  static constexpr int64_t kNasty[] = {0,  1,  -1, 2,       3,         7,         16,
-                                       63, 64, 65, 1 << 20, 1LL << 31, 1LL << 33, 1LL << 46,
-                                       1LL << 62, INT64_MAX, INT64_MIN, -64};
+  static constexpr int64_t kNasty[] = {
+      0,  1,       -1,        2,         3,         7,         16,        63,        64,
+      65, 1 << 20, 1LL << 31, 1LL << 33, 1LL << 46, 1LL << 62, INT64_MAX, INT64_MIN, -64};
   if (random() % 3 == 0) return was + static_cast<int64_t>(random() % 5) - 2;
   return kNasty[random() % std::size(kNasty)];
 }
@@ -38,7 +38,8 @@ Recorded plan(Mirror& mirror, uint64_t seed) {
     const std::string name(names[random() % names.size()]);
     const auto op = operators::find_operator(name);
     auto info = describe_operator(*op);
-    if (name.find("random") != std::string::npos || name.find("_out") != std::string::npos) continue;
+    if (name.find("random") != std::string::npos || name.find("_out") != std::string::npos)
+      continue;
     try {
       Stack args = inputs.guess(**info);
       Stack trial = args;
@@ -89,9 +90,8 @@ TEST(NumbersFuzz, EndsNoProcess) {
     fuzz(seed * 1'000'000 + std::strtoull(only, nullptr, 10));
     return;
   }
-  const auto results = in_children(kPlans, 120, [&](int i) {
-    return fuzz(seed * 1'000'000 + static_cast<uint64_t>(i));
-  });
+  const auto results = in_children(
+      kPlans, 120, [&](int i) { return fuzz(seed * 1'000'000 + static_cast<uint64_t>(i)); });
   int ran = 0;
   for (size_t i = 0; i < results.size(); ++i) {
     EXPECT_GE(results[i], 0) << "plan " << i << " was ended by signal " << -results[i];

@@ -20,9 +20,9 @@ bool has(const std::string& name, std::initializer_list<const char*> parts) {
                      [&](const char* part) { return name.find(part) != std::string::npos; });
 }
 
-const std::vector<std::vector<int64_t>> kShapes{{4, 4},    {2, 4, 4, 4}, {6},          {2, 4, 4},
-                                                {4, 4, 4}, {1, 2, 4, 4, 4}, {}, {2, 4}, {3, 4, 8, 8}};
-constexpr at::ScalarType kTypes[] = {at::kFloat, at::kFloat, at::kFloat, at::kDouble,
+const std::vector<std::vector<int64_t>> kShapes{
+    {4, 4}, {2, 4, 4, 4}, {6}, {2, 4, 4}, {4, 4, 4}, {1, 2, 4, 4, 4}, {}, {2, 4}, {3, 4, 8, 8}};
+constexpr at::ScalarType kTypes[] = {at::kFloat, at::kFloat, at::kFloat,        at::kDouble,
                                      at::kLong,  at::kBool,  at::kComplexFloat, at::kBFloat16};
 
 }  // namespace
@@ -37,8 +37,22 @@ Stack OperatorInputs::guess(const OperatorInfo& op) {
 }
 
 int64_t OperatorInputs::nasty_integer() {
-  static constexpr int64_t kNasty[] = {0,  -1, -2, 1,  2,  3,  5,  7,  64, 1000, 1 << 20, int64_t{1} << 31,
-                                       int64_t{1} << 40, INT64_MAX, INT64_MIN, -100};
+  static constexpr int64_t kNasty[] = {0,
+                                       -1,
+                                       -2,
+                                       1,
+                                       2,
+                                       3,
+                                       5,
+                                       7,
+                                       64,
+                                       1000,
+                                       1 << 20,
+                                       int64_t{1} << 31,
+                                       int64_t{1} << 40,
+                                       INT64_MAX,
+                                       INT64_MIN,
+                                       -100};
   return kNasty[static_cast<size_t>(pick(0, std::ssize(kNasty) - 1))];
 }
 
@@ -46,8 +60,9 @@ Tensor OperatorInputs::tensor(const std::string& name, const ArgInfo& info) {
   const bool written = info.written;
   if (nasty()) {
     if (info.optional && pick(0, 5) == 0) return {};
-    static const std::vector<std::vector<int64_t>> kOdd{{},        {0},       {1},    {3},    {7, 1}, {0, 4}, {4, 0},
-                                                        {1, 1, 1}, {5, 2, 3}, {2, 4}, {64},   {1, 0, 3, 3}, {2, 3, 1, 5}};
+    static const std::vector<std::vector<int64_t>> kOdd{
+        {},        {0},       {1},    {3},  {7, 1},       {0, 4},      {4, 0},
+        {1, 1, 1}, {5, 2, 3}, {2, 4}, {64}, {1, 0, 3, 3}, {2, 3, 1, 5}};
     const auto& shape = kOdd[static_cast<size_t>(pick(0, std::ssize(kOdd) - 1))];
     const auto type = coin() ? type_ : kTypes[static_cast<size_t>(pick(0, std::ssize(kTypes) - 1))];
     const Tensor odd = type == at::kLong ? at::randint(-3, 9, shape, at::kLong)
@@ -56,7 +71,8 @@ Tensor OperatorInputs::tensor(const std::string& name, const ArgInfo& info) {
   }
   const int64_t channels = shape_.size() > 1 ? shape_[1] : 4;
   Tensor content;
-  if (has(name, {"index", "indices", "target", "offsets", "lengths", "boundaries"}) && pick(0, 4) != 0) {
+  if (has(name, {"index", "indices", "target", "offsets", "lengths", "boundaries"}) &&
+      pick(0, 4) != 0) {
     content = at::randint(0, 2, coin() ? shape_ : std::vector<int64_t>{2}, at::kLong);
     if (nasty()) content.fill_(nasty_integer());
   } else if (has(name, {"mask", "condition"}) && pick(0, 4) != 0) {
@@ -102,11 +118,14 @@ std::vector<int64_t> OperatorInputs::integers(const std::string& name, int64_t c
     return shape_;
   }
   if (has(name, {"normalized"})) return {shape_.empty() ? 1 : shape_.back()};
-  if (has(name, {"dim", "dims"})) return coin() ? std::vector<int64_t>{-1} : std::vector<int64_t>{0, 1};
+  if (has(name, {"dim", "dims"}))
+    return coin() ? std::vector<int64_t>{-1} : std::vector<int64_t>{0, 1};
   if (count <= 0) count = pick(0, 3);
   std::vector<int64_t> list;
   for (int64_t i = 0; i < count; ++i) {
-    list.push_back(has(name, {"pad"}) ? pick(0, 1) : has(name, {"dilation", "stride"}) ? 1 : pick(1, 4));
+    list.push_back(has(name, {"pad"})                  ? pick(0, 1)
+                   : has(name, {"dilation", "stride"}) ? 1
+                                                       : pick(1, 4));
   }
   return list;
 }
@@ -124,7 +143,8 @@ c10::IValue OperatorInputs::value(const c10::Argument& argument, const ArgInfo& 
   if (info.optional && info.type != ArgType::kTensor && coin()) return {};
   if (info.optional && pick(0, 3) == 0) return {};
   switch (info.type) {
-    case ArgType::kTensor: return tensor(name, info);
+    case ArgType::kTensor:
+      return tensor(name, info);
     case ArgType::kTensors: {
       std::vector<Tensor> list;
       for (int64_t i = pick(1, 3); i > 0; --i) list.push_back(tensor(name, info));
@@ -135,18 +155,28 @@ c10::IValue OperatorInputs::value(const c10::Argument& argument, const ArgInfo& 
       for (int64_t i = pick(1, 2); i > 0; --i) list.push_back(tensor(name, info));
       return list;
     }
-    case ArgType::kInt: return integer(name);
-    case ArgType::kFloat: return static_cast<double>(pick(1, 8)) / 10;
-    case ArgType::kBool: return !info.never && coin();
+    case ArgType::kInt:
+      return integer(name);
+    case ArgType::kFloat:
+      return static_cast<double>(pick(1, 8)) / 10;
+    case ArgType::kBool:
+      return !info.never && coin();
     case ArgType::kScalar:
       return c10::IValue(coin() ? c10::Scalar(pick(1, 3)) : c10::Scalar(0.5));
-    case ArgType::kString: return text(name);
-    case ArgType::kDevice: return c10::Device(c10::kCPU);
-    case ArgType::kScalarType: return static_cast<int64_t>(coin() ? at::kFloat : type_);
-    case ArgType::kLayout: return static_cast<int64_t>(c10::kStrided);
-    case ArgType::kMemoryFormat: return static_cast<int64_t>(c10::MemoryFormat::Contiguous);
-    case ArgType::kInts: return integers(name, argument.N() ? *argument.N() : 0);
-    case ArgType::kFloats: return std::vector<double>(static_cast<size_t>(pick(1, 3)), 1.5);
+    case ArgType::kString:
+      return text(name);
+    case ArgType::kDevice:
+      return c10::Device(c10::kCPU);
+    case ArgType::kScalarType:
+      return static_cast<int64_t>(coin() ? at::kFloat : type_);
+    case ArgType::kLayout:
+      return static_cast<int64_t>(c10::kStrided);
+    case ArgType::kMemoryFormat:
+      return static_cast<int64_t>(c10::MemoryFormat::Contiguous);
+    case ArgType::kInts:
+      return integers(name, argument.N() ? *argument.N() : 0);
+    case ArgType::kFloats:
+      return std::vector<double>(static_cast<size_t>(pick(1, 3)), 1.5);
     case ArgType::kBools: {
       c10::List<bool> list;
       for (int32_t i = 0; i < std::max(info.exactly, 2); ++i) list.push_back(coin());
@@ -157,7 +187,8 @@ c10::IValue OperatorInputs::value(const c10::Argument& argument, const ArgInfo& 
       for (int64_t i = pick(1, 3); i > 0; --i) list.push_back(1.5);
       return list;
     }
-    default: return {};
+    default:
+      return {};
   }
 }
 

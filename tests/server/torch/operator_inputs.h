@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Operator inputs: arguments for an operator guessed from its schema, so that tests can run hundreds
-// of operators that nobody wrote a case for. Many guesses are refused by the operator; some fit.
-// Threading: a generator belongs to one thread.
+// Operator inputs: arguments for an operator guessed from its schema, so that tests can run
+// hundreds of operators that nobody wrote a case for. Many guesses are refused by the operator;
+// some fit. Threading: a generator belongs to one thread.
 #pragma once
 
 #include <functional>
@@ -45,7 +45,8 @@ class OperatorInputs {
 };
 
 // Runs `body(i)` for i in [0, count), each in a child process of its own. Returns for each i what
-// `body` returned, or minus the number of the signal that killed the child (SIGALRM after `seconds`).
+// `body` returned, or minus the number of the signal that killed the child (SIGALRM after
+// `seconds`).
 std::vector<int> in_children(int count, unsigned seconds, const std::function<int(int)>& body);
 
 }  // namespace djinn::server
