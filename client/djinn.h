@@ -18,9 +18,9 @@
 namespace djinn {
 
 struct Options {
-  std::string server = {};  // tcp://host:port or unix:///path; several, separated by commas, are
-                            // djinn:0, djinn:1 ...
-  std::string token = {};   // Names the tenant; empty: anonymous, where the server allows it.
+  std::string server{};  // tcp://host:port or unix:///path; several, separated by commas, are
+                         // djinn:0, djinn:1 ...
+  std::string token{};   // Names the tenant; empty: anonymous, where the server allows it.
   std::chrono::milliseconds connect_timeout{10'000};
   std::chrono::milliseconds timeout{
       30'000};        // A server silent for longer while an answer is due is gone.

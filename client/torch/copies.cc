@@ -218,13 +218,25 @@ Tensor without_lazy_bits(const Tensor& tensor) {
   return plain;
 }
 
+// What conj() and neg() views stand for, as plain bytes; made by the server.
+Tensor computed(const Tensor& from, bool conjugate, bool negate, c10::Device device) {
+  Tensor there = at::empty_like(from, from.options().device(device));
+  copy_bytes(from, there);
+  if (conjugate) there.conj_physical_();
+  if (negate) there.neg_();
+  return there;
+}
+
 Tensor copy_from(const Tensor& lazy_from, const Tensor& lazy_to, bool /*non_blocking*/) {
   if (lazy_to.numel() == 0 || lazy_from.numel() == 0) return lazy_to;
-  const Tensor from = without_lazy_bits(lazy_from);
+  Tensor from = without_lazy_bits(lazy_from);
   const Tensor to = without_lazy_bits(lazy_to);
+  const bool conjugate = lazy_from.is_conj() != lazy_to.is_conj();
+  const bool negate = lazy_from.is_neg() != lazy_to.is_neg();
+  if (conjugate || negate) {
+    from = computed(from, conjugate, negate, is_remote(from) ? from.device() : to.device());
+  }
   copy_bytes(from, to);
-  if (lazy_from.is_conj() != lazy_to.is_conj()) to.conj_physical_();
-  if (lazy_from.is_neg() != lazy_to.is_neg()) to.neg_();
   return lazy_to;
 }
 

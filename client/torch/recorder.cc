@@ -29,7 +29,7 @@ void write_seed(const OpInfo& op, const Stack& stack, size_t begin, RemoteDevice
   }
 }
 
-// Out= tensors get the size that PyTorch would give them.
+// Out= tensors get the size that PyTorch would give them, and, if that is another one, the strides.
 void resize_outputs(const OpInfo& op, const Prediction& prediction, const Stack& stack,
                     size_t begin) {
   size_t next = 0;
@@ -40,6 +40,7 @@ void resize_outputs(const OpInfo& op, const Prediction& prediction, const Stack&
     const at::Tensor& out = stack[begin + static_cast<size_t>(alias)].toTensor();
     if (is_remote(out) && out.sizes() != c10::IntArrayRef(result.sizes)) {
       resize_remote(out, result.sizes, std::nullopt);
+      out.unsafeGetTensorImpl()->set_sizes_and_strides(result.sizes, result.strides);
     }
   }
 }

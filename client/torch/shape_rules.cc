@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <unordered_map>
 
+#include <ATen/EmptyTensor.h>
 #include <ATen/ExpandUtils.h>
+#include <ATen/TensorIterator.h>
 #include <ATen/native/TypeProperties.h>
 #include <c10/core/WrapDimMinimal.h>
 
@@ -126,14 +128,35 @@ bool attention_backward(const Stack& stack, size_t begin, Prediction& out) {
   return true;
 }
 
+// What an elementwise kernel returns: PyTorch's iterator says so, of tensors without bytes.
+PredictedResult elementwise(std::initializer_list<at::Tensor> operands, c10::ScalarType type) {
+  at::TensorIteratorConfig config;
+  config.check_all_same_dtype(false)
+      .declare_static_dtype_and_device(type, c10::kMeta)
+      .add_owned_output(at::Tensor());
+  for (const at::Tensor& each : operands) {
+    config.add_owned_const_input(
+        at::detail::empty_strided_meta(each.sizes(), each.strides(), each.scalar_type()));
+  }
+  const at::TensorIterator iterator = config.build();
+  PredictedResult out;
+  out.type = type;
+  out.sizes.append(iterator.output().sizes().begin(), iterator.output().sizes().end());
+  out.strides.append(iterator.output().strides().begin(), iterator.output().strides().end());
+  return out;
+}
+
 bool where(const Stack& stack, size_t begin, Prediction& out) {
-  const at::Tensor& condition = tensor(stack, begin);
   const at::Tensor& left = tensor(stack, begin + 1);
   const at::Tensor& right = tensor(stack, begin + 2);
-  const bool plain = condition.is_contiguous() && left.is_contiguous() && right.is_contiguous();
-  if (!plain) return false;
-  const auto sizes = at::infer_size(at::infer_size(condition.sizes(), left.sizes()), right.sizes());
-  out.push_back(contiguous(sizes, at::native::result_type(left, right)));
+  out.push_back(
+      elementwise({tensor(stack, begin), left, right}, at::native::result_type(left, right)));
+  return true;
+}
+
+bool unary(const Stack& stack, size_t begin, Prediction& out) {
+  const at::Tensor& self = tensor(stack, begin);
+  out.push_back(elementwise({self}, self.scalar_type()));
   return true;
 }
 
@@ -178,17 +201,12 @@ bool gru_cell_backward(const Stack& stack, size_t begin, Prediction& out) {
   return true;
 }
 
-bool same_as_first(const Stack& stack, size_t begin, Prediction& out) {
-  out.push_back(like(tensor(stack, begin)));
-  return true;
-}
-
+// A mask that is larger than self enlarges the result.
 bool masked_fill(const Stack& stack, size_t begin, Prediction& out) {
   const at::Tensor& self = tensor(stack, begin);
-  // A mask that is larger than self enlarges the result.
   const auto sizes = at::infer_size(self.sizes(), tensor(stack, begin + 1).sizes());
-  if (!self.is_contiguous() || self.sizes() != c10::IntArrayRef(sizes)) return false;
-  return same_as_first(stack, begin, out);
+  out.push_back(contiguous(sizes, self.scalar_type()));
+  return true;
 }
 
 }  // namespace
@@ -205,9 +223,9 @@ Rule shape_rule(const std::string& name) {
       {"aten::_thnn_fused_lstm_cell_backward_impl", lstm_cell_backward},
       {"aten::_thnn_fused_gru_cell", gru_cell},
       {"aten::_thnn_fused_gru_cell_backward", gru_cell_backward},
-      {"aten::relu", same_as_first},
+      {"aten::relu", unary},
       {"aten::masked_fill.Scalar", masked_fill},
-      {"aten::conj_physical_", same_as_first},
+      {"aten::conj_physical_", unary},
   };
   const auto found = rules.find(name);
   return found == rules.end() ? nullptr : found->second;

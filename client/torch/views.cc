@@ -84,22 +84,24 @@ Tensor new_empty_strided(const Tensor& self, IntArrayRef sizes, IntArrayRef stri
                        device.value_or(self.device()), pin);
 }
 
+// As on the CPU: a storage that is too small grows.
 Tensor& set_storage(Tensor& self, c10::Storage storage, int64_t offset, IntArrayRef sizes,
                     IntArrayRef strides) {
+  at::native::checkSetStorage(self, std::move(storage), offset, sizes, strides);
   c10::TensorImpl* const impl = self.unsafeGetTensorImpl();
-  impl->set_storage_keep_dtype(std::move(storage));
   impl->set_storage_offset(offset);
-  if (strides.data() != nullptr) {
-    impl->set_sizes_and_strides(sizes, strides);
-  } else {
-    impl->set_sizes_contiguous(sizes);
-  }
+  at::native::resize_impl_cpu_(
+      impl, sizes, strides.data() != nullptr ? at::OptionalIntArrayRef(strides) : std::nullopt,
+      /*resize_storage=*/false);
+  const size_t bytes = at::detail::computeStorageNbytes(
+      self.sizes(), self.strides(), self.dtype().itemsize(), static_cast<size_t>(offset));
+  if (self.numel() > 0 && bytes > self.storage().nbytes()) resize_storage(self.storage(), bytes);
   return self;
 }
 
 Tensor& set_whole_storage(Tensor& self, c10::Storage storage) {
   const auto length = static_cast<int64_t>(storage.nbytes() / self.dtype().itemsize());
-  return set_storage(self, std::move(storage), 0, {length}, {1});
+  return set_storage(self, std::move(storage), 0, {length}, {});
 }
 
 Tensor& set_tensor(Tensor& self, const Tensor& source) {
@@ -110,7 +112,7 @@ Tensor& set_tensor(Tensor& self, const Tensor& source) {
 
 Tensor& set_nothing(Tensor& self) {
   Tensor nothing = make_remote(RemoteDevice::of(self), {0}, {1}, self.scalar_type());
-  return set_tensor(self, nothing);
+  return set_storage(self, nothing.storage(), 0, {0}, {});
 }
 
 // Lets Module::to and tensor.data = other work: both are dense and strided.
