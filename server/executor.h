@@ -30,6 +30,9 @@ class Buffer {
  public:
   virtual ~Buffer() = default;
   [[nodiscard]] virtual std::span<std::byte> bytes() = 0;
+  [[nodiscard]] virtual uint64_t length() { return bytes().size(); }
+  // Nobody will ask for `bytes` again: a device that has a copy of its own may let them go.
+  virtual void drop_host() {}
 };
 
 // Bytes for an upload entry of form kStream or kArtifact.
@@ -54,12 +57,16 @@ struct Answer {
   Bytes bytes;
 };
 
+// What a job says while it runs. A device that works on its own (a GPU) says it on a thread of its
+// own, also after `Replay::run` has returned: a sink lives until `ended`.
 class AnswerSink {
  public:
   virtual ~AnswerSink() = default;
-  // Answer number `index` of the job is there: as soon as its last writer has run. Called on the
-  // thread that runs the job, in the order of the plan, exactly once per answer.
-  virtual void answer(const Work& work, uint32_t index, Result<Answer> answer) = 0;
+  // Answer number `index` of the job is there: as soon as its last writer has run. In the order of
+  // the plan, exactly once per answer.
+  virtual void answer(uint32_t index, Result<Answer> answer) = 0;
+  // The last call, in the order of the jobs.
+  virtual void ended() = 0;
 };
 
 struct ReplayStats {
@@ -76,8 +83,9 @@ class Replay {
  public:
   // Frees everything the session held.
   virtual ~Replay() = default;
-  // Runs the whole job. Whatever goes wrong becomes the error of the storages concerned and of the
-  // answers that read them; never throws. One thread at a time, any thread.
+  // Runs the whole job, or has the device begin it. Whatever goes wrong becomes the error of the
+  // storages concerned and of the answers that read them; never throws. One thread at a time, any
+  // thread.
   virtual void run(const Work& work, AnswerSink& sink) = 0;
   // Drops what can be built again (the session is idle). Same threads as run.
   virtual void shrink() = 0;
@@ -109,6 +117,8 @@ class Device {
   [[nodiscard]] virtual Result<> admit(const graph::Plan& plan) = 0;
   [[nodiscard]] virtual std::unique_ptr<Replay> open(SessionId session) = 0;
   [[nodiscard]] virtual DeviceMemory memory() const = 0;
+  // A job goes on after `Replay::run` has returned, and `run` may have to wait for earlier ones.
+  [[nodiscard]] virtual bool works_on_its_own() const { return false; }
 
   // What may give memory back before an allocation fails: frees about so many bytes of buffers that
   // nobody uses, and returns how many. Called by any thread that holds no lock of the device's.

@@ -12,12 +12,13 @@
 namespace djinn::server {
 
 // Turns what a job's Replay says into reports. The last one, which says that the job has ended, is
-// kept until that is true.
+// kept until that is true and the Replay has returned.
 class Runner::Reporter final : public AnswerSink {
  public:
   using Deliver = std::function<void(Report)>;
-  Reporter(SessionId session, const Task& task, const Deliver& deliver)
-      : deliver_(deliver),
+  Reporter(SessionId session, const Task& task, Deliver deliver)
+      : deliver_(std::move(deliver)),
+        last_answer_(answer_of_last_entry(*task.work.plan)),
         last_{.session = session,
               .job = task.work.job,
               .finished = true,
@@ -25,24 +26,47 @@ class Runner::Reporter final : public AnswerSink {
               .inline_bytes = task.inline_bytes,
               .bytes = {}} {}
 
-  void answer(const Work& work, uint32_t index, Result<Answer> answer) override {
-    const graph::Plan& plan = *work.plan;
+  void answer(uint32_t index, Result<Answer> answer) override {
     // Nothing runs behind the last entry, so its answer and the end of the job are one report.
-    if (index + 1 == plan.answers && plan.entries.back().answer == index) {
+    if (index == last_answer_) {
       last_.answer = index;
       last_.bytes = std::move(answer);
       return;
     }
     deliver_(
-        {.session = last_.session, .job = work.job, .answer = index, .bytes = std::move(answer)});
+        {.session = last_.session, .job = last_.job, .answer = index, .bytes = std::move(answer)});
   }
 
-  // Once, when the job has run.
-  Report take_last() { return std::move(last_); }
+  void ended() override {
+    std::function<void(Report)> leave;
+    {
+      const MutexLock lock(mutex_);
+      ended_ = true;
+      leave = std::move(leave_);
+    }
+    if (leave) leave(std::move(last_));  // The last call: nobody looks at the Reporter any more.
+  }
+
+  // The last report, if the job has ended. If not, `leave` gets it when it has.
+  std::optional<Report> take_last(std::function<void(Report)> leave) {
+    const MutexLock lock(mutex_);
+    if (ended_) return std::move(last_);
+    leave_ = std::move(leave);
+    return std::nullopt;
+  }
 
  private:
-  const Deliver& deliver_;
+  static uint32_t answer_of_last_entry(const graph::Plan& plan) {
+    const bool has_one = plan.answers > 0 && plan.entries.back().answer == plan.answers - 1;
+    return has_one ? plan.answers - 1 : graph::kNone;
+  }
+
+  const Deliver deliver_;
+  const uint32_t last_answer_;  // kNone: the last entry has none.
   Report last_;
+  Mutex mutex_;
+  bool ended_ GUARDED_BY(mutex_) = false;
+  std::function<void(Report)> leave_ GUARDED_BY(mutex_);
 };
 
 Runner::Runner(Device& device, std::function<void()> wake)
@@ -57,6 +81,8 @@ Runner::~Runner() {
     wanted_.notify_all();
   }
   thread_.join();
+  MutexLock lock(mutex_);
+  while (on_device_ > 0) device_done_.wait(mutex_);
 }
 
 void Runner::open(SessionId session) {
@@ -75,6 +101,7 @@ void Runner::submit(SessionId session, Task task) {
 }
 
 bool Runner::try_run(SessionId session, Task& task, std::vector<Report>& reports) {
+  if (device_.works_on_its_own()) return false;
   Lane* lane = nullptr;
   {
     MutexLock lock(mutex_);
@@ -82,10 +109,9 @@ bool Runner::try_run(SessionId session, Task& task, std::vector<Report>& reports
     busy_ = true;
     lane = lanes_.at(session).get();  // Only this thread closes it.
   }
-  const Reporter::Deliver deliver = [&](Report report) { reports.push_back(std::move(report)); };
-  Reporter reporter(session, task, deliver);
+  Reporter reporter(session, task, [&](Report report) { reports.push_back(std::move(report)); });
   run(*lane, task, reporter);
-  reports.push_back(reporter.take_last());
+  reports.push_back(*reporter.take_last(nullptr));
   MutexLock lock(mutex_);
   busy_ = false;
   if (has_work()) wanted_.notify_one();
@@ -124,7 +150,7 @@ void Runner::take_reports(std::vector<Report>& reports) {
 
 bool Runner::idle() {
   MutexLock lock(mutex_);
-  return !busy_ && queue_.waiting() == 0 && closed_.empty();
+  return !busy_ && on_device_ == 0 && queue_.waiting() == 0 && closed_.empty();
 }
 
 ReplayStats Runner::stats(SessionId session) {
@@ -166,30 +192,40 @@ bool Runner::step() {
       lane = lanes_.at(*session);
       task = std::move(lane->tasks.front());
       lane->tasks.pop_front();
+      ++on_device_;
     }
     busy_ = true;
   }
   for (const auto& each : shrinking) each->replay->shrink();
   shrinking.clear();
   closed.clear();  // Here the Replays of closed sessions die, before the next job needs memory.
-  std::optional<Report> last;
-  if (lane != nullptr) last = run_one(*lane, task);
+  std::shared_ptr<Reporter> reporter;
+  if (lane != nullptr) {
+    reporter = std::make_shared<Reporter>(lane->session, task,
+                                          [this](Report report) { publish(std::move(report)); });
+    run(*lane, task, *reporter);
+  }
   task = {};  // What the job consumed is free before anybody hears of its end.
+  std::optional<Report> last;
+  if (lane != nullptr) {
+    last = reporter->take_last([this, reporter](Report report) { left(std::move(report)); });
+  }
   {
     MutexLock lock(mutex_);
     busy_ = false;
     if (lane != nullptr) queue_.done(lane->session);
+    if (last) --on_device_;
   }
   // Only now, so that the client's next job, which may come at once, finds the device idle.
   if (last) publish(std::move(*last));
   return true;
 }
 
-Report Runner::run_one(Lane& lane, const Task& task) {
-  const Reporter::Deliver deliver = [this](Report report) { publish(std::move(report)); };
-  Reporter reporter(lane.session, task, deliver);
-  run(lane, task, reporter);
-  return reporter.take_last();
+void Runner::left(Report last) {
+  MutexLock lock(mutex_);  // Who hears of the end finds the job gone.
+  publish(std::move(last));
+  --on_device_;
+  device_done_.notify_all();
 }
 
 void Runner::run(Lane& lane, const Task& task, Reporter& reporter) {

@@ -61,6 +61,7 @@ class Runner {
   void submit(SessionId session, Task task);
   // Runs the job here and now if the device is idle and nobody waits for it; else nothing happens.
   // What there is to report is appended to `reports`.
+  // Never with a device that works on its own: the caller might wait for what it does.
   bool try_run(SessionId session, Task& task, std::vector<Report>& reports);
   // A paused session's jobs wait.
   void pause(SessionId session, bool paused);
@@ -71,7 +72,7 @@ class Runner {
 
   // What happened since the last call, in order, swapped into `reports` (which must be empty).
   void take_reports(std::vector<Report>& reports);
-  // Nothing runs, is queued or waits to be freed.
+  // Nothing runs, here or on the device, is queued or waits to be freed.
   [[nodiscard]] bool idle();
   // Only while the session is open.
   [[nodiscard]] ReplayStats stats(SessionId session);
@@ -88,8 +89,8 @@ class Runner {
 
   void thread_main();
   bool step();  // Does one thing that is due; false: nothing is.
-  Report run_one(Lane& lane, const Task& task);
   static void run(Lane& lane, const Task& task, Reporter& reporter);
+  void left(Report last);  // A job has ended that was left to the device.
   void publish(Report report);
   [[nodiscard]] bool has_work() REQUIRES(mutex_) {
     return !busy_ && (queue_.ready() || !closed_.empty() || !shrinking_.empty());
@@ -101,7 +102,9 @@ class Runner {
   Mutex mutex_;
   std::condition_variable_any wanted_;
   bool stopping_ GUARDED_BY(mutex_) = false;
-  bool busy_ GUARDED_BY(mutex_) = false;  // Someone runs a job.
+  bool busy_ GUARDED_BY(mutex_) = false;     // Someone runs a job.
+  size_t on_device_ GUARDED_BY(mutex_) = 0;  // Jobs begun by this thread that have not ended.
+  std::condition_variable_any device_done_;
   LaneMap lanes_ GUARDED_BY(mutex_);
   sched::RunQueue queue_ GUARDED_BY(mutex_);
   std::vector<std::shared_ptr<Lane>> closed_ GUARDED_BY(mutex_);  // To be destroyed.

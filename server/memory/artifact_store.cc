@@ -206,6 +206,7 @@ void ArtifactStore::verify_main() {
     }
     const bool good = artifact_name(key_, check.content->bytes()) == check.item->name;
     shelf_->judge(check.item, good);
+    check.content->drop_host();
     check.done(good);
   }
 }

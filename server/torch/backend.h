@@ -18,17 +18,32 @@ namespace djinn::server {
 
 enum class Fill : uint8_t { kZero, kNone };  // kNone: every byte is written before any is read.
 
+// A tensor's elements in row-major order in host memory.
+struct HostCopy {
+  at::Tensor tensor;  // Of a device that works on its own: filled when `after(kCopies)` says so.
+  // Not null: the bytes that are being copied. Nobody may write them until the copy has ended.
+  std::shared_ptr<const c10::Storage> source;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
   [[nodiscard]] virtual c10::Device device() const = 0;
   [[nodiscard]] virtual DeviceMemory memory() const = 0;
-  [[nodiscard]] virtual Result<std::shared_ptr<Buffer>> stage(uint64_t bytes) = 0;
+  // Throws if there is no memory.
+  [[nodiscard]] virtual std::shared_ptr<Buffer> stage(uint64_t bytes) = 0;
   // Replaces operators that LibTorch cannot run on this device; null: it can.
   [[nodiscard]] virtual Kernel kernel_of(std::string_view name) const = 0;
+  // Its kernels check indices on the device, and a wrong one ends the device for everybody: they
+  // are checked before.
+  [[nodiscard]] virtual bool dies_of_bad_indices() const { return false; }
+  [[nodiscard]] virtual bool works_on_its_own() const { return false; }
+  // May be called when memory is short (see Device).
+  virtual void set_reclaim(Device::Reclaim /*reclaim*/) {}
 
-  // Runs `body` with the thread prepared for this session's work on this device.
-  virtual void enter(SessionId session, const std::function<void()>& body) = 0;
+  // Runs `body` with the thread prepared for this session's work on this device. An Error: the
+  // device cannot be used (any more), and nothing ran.
+  virtual Result<> enter(SessionId session, const std::function<void()>& body) = 0;
   // A session ended or rests: memory that is kept for reuse may go.
   virtual void trim() = 0;
 
@@ -36,12 +51,17 @@ class Backend {
   [[nodiscard]] virtual c10::Storage allocate(uint64_t bytes, Fill fill) = 0;
   // A storage that is the buffer's memory; a null one if this device cannot use it as it is.
   [[nodiscard]] virtual c10::Storage adopt(const std::shared_ptr<Buffer>& buffer) = 0;
-  // Inside `enter`. Copies to the front of the storage.
+  // Inside `enter`. Copies to the front of the storage; `from` may change when it returns.
   virtual void write(const c10::Storage& to, Bytes from) = 0;
   virtual void copy(const c10::Storage& to, const c10::Storage& from, uint64_t bytes) = 0;
-  // The tensor's elements in row-major order in host memory; the same memory where that is
-  // possible.
-  [[nodiscard]] virtual at::Tensor to_host(const at::Tensor& tensor) = 0;
+  // The same memory where that is possible.
+  [[nodiscard]] virtual HostCopy to_host(const at::Tensor& tensor) = 0;
+
+  // Runs `done` in the order of these calls, at once or on a thread of the device: behind what was
+  // handed over before, or also behind every copy that to_host began. It must not throw.
+  enum class After : uint8_t { kEarlierCalls, kCopies };
+  using Done = std::function<void(const Error* lost)>;  // Not null: why the copies were not made.
+  virtual void after(After what, Done done) = 0;
 
   [[nodiscard]] virtual at::Generator new_generator() = 0;
   // The one that operators without a generator argument draw from. Process-wide: see random.h.

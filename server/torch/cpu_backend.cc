@@ -8,7 +8,6 @@
 #include <ATen/Parallel.h>
 
 #include "server/torch/cpu_memory.h"
-#include "server/torch/run.h"
 #include "server/torch/special_kernels.h"
 
 namespace djinn::server {
@@ -39,17 +38,13 @@ class CpuBackend final : public Backend {
   c10::Device device() const override { return c10::Device(c10::kCPU); }
   DeviceMemory memory() const override { return CpuMemory::instance().usage(); }
 
-  Result<std::shared_ptr<Buffer>> stage(uint64_t bytes) override {
-    try {
-      return std::make_shared<CpuBuffer>(CpuMemory::instance().allocate_raw(bytes), bytes);
-    } catch (const std::exception& exception) {
-      return Error(*translate(exception, "upload"));
-    }
+  std::shared_ptr<Buffer> stage(uint64_t bytes) override {
+    return std::make_shared<CpuBuffer>(CpuMemory::instance().allocate_raw(bytes), bytes);
   }
 
   Kernel kernel_of(std::string_view name) const override { return cpu_kernel_of(name); }
 
-  void enter(SessionId session, const std::function<void()>& body) override {
+  Result<> enter(SessionId session, const std::function<void()>& body) override {
     thread_local int threads = 0;  // OpenMP keeps this per thread.
     if (threads != threads_) at::set_num_threads(threads_);
     threads = threads_;
@@ -58,6 +53,7 @@ class CpuBackend final : public Backend {
       ~Owner() { CpuMemory::set_owner(0); }
     } const owner(session);
     body();
+    return Unit{};
   }
   void trim() override { CpuMemory::instance().trim(); }
 
@@ -81,7 +77,10 @@ class CpuBackend final : public Backend {
   void copy(const c10::Storage& to, const c10::Storage& from, uint64_t bytes) override {
     if (bytes != 0) std::memcpy(to.mutable_data(), from.data(), bytes);
   }
-  at::Tensor to_host(const at::Tensor& tensor) override { return tensor.contiguous(); }
+  HostCopy to_host(const at::Tensor& tensor) override {
+    return {.tensor = tensor.contiguous(), .source = nullptr};
+  }
+  void after(After /*what*/, Done done) override { done(nullptr); }
 
   at::Generator new_generator() override { return at::detail::createCPUGenerator(); }
   const at::Generator& default_generator() override { return at::detail::getDefaultCPUGenerator(); }

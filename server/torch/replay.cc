@@ -37,19 +37,24 @@ void TorchReplay::run(const Work& work, AnswerSink& sink) {
     refuse(work, sink, program.error());
     return;
   }
-  state_.backend.enter(session_, [&] {
+  const auto entered = state_.backend.enter(session_, [&] {
     // Views, versions and gradients are the client's: here every tensor is made to be read or
     // written by kernels, and none leaves this mode.
     const c10::InferenceMode inference;
     const c10::WarningUtils::WarningHandlerGuard quiet(silence());
     Run(state_, **program, work, sink).run();
   });
+  if (!entered) refuse(work, sink, entered.error());
   publish();
 }
 
 // Nothing of the job runs; what it would have made does not exist.
 void TorchReplay::refuse(const Work& work, AnswerSink& sink, const Error& error) {
-  for (uint32_t i = 0; i < work.plan->answers; ++i) sink.answer(work, i, Error(error));
+  state_.backend.after(Backend::After::kEarlierCalls,
+                       [&sink, error, answers = work.plan->answers](const Error* /*lost*/) {
+                         for (uint32_t i = 0; i < answers; ++i) sink.answer(i, Error(error));
+                         sink.ended();
+                       });
 }
 
 Result<Program*> TorchReplay::program(const std::shared_ptr<const graph::Plan>& plan) {
@@ -79,11 +84,11 @@ void TorchReplay::shrink() {
 void TorchReplay::publish() {
   const StorageTotals& totals = state_.table.totals();
   const ReplayStats stats{.ops_executed = state_.ops_executed,
-                    .ops_failed = state_.ops_failed,
-                    .storages = totals.storages,
-                    .storage_bytes = totals.bytes,
-                    .shared_bytes = totals.shared_bytes,
-                    .relayouts = state_.relayouts};
+                          .ops_failed = state_.ops_failed,
+                          .storages = totals.storages,
+                          .storage_bytes = totals.bytes,
+                          .shared_bytes = totals.shared_bytes,
+                          .relayouts = state_.relayouts};
   const MutexLock lock(mutex_);
   stats_ = stats;
 }

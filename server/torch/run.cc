@@ -73,12 +73,20 @@ void Run::run() {
   const SharedError error = caught("job", [this] { run_entries(); });
   // Only bookkeeping can fail here, for want of memory.
   while (error != nullptr && answered_ < plan_.answers) answer(answered_, Error(*error));
+  session_.backend.after(Backend::After::kEarlierCalls,
+                         [&sink = sink_](const Error* /*lost*/) { sink.ended(); });
   program_.last = error == nullptr ? work_.numbers : nullptr;
 }
 
-void Run::answer(uint32_t index, Result<Answer> what) {
+void Run::answer(uint32_t index, Result<Answer> what, std::shared_ptr<const void> reading) {
   ++answered_;
-  sink_.answer(work_, index, std::move(what));
+  const auto when = reading == nullptr ? Backend::After::kEarlierCalls : Backend::After::kCopies;
+  session_.backend.after(when, [&sink = sink_, index, what = std::move(what),
+                                reading = std::move(reading)](const Error* lost) mutable {
+    const bool there = reading == nullptr || lost == nullptr;
+    reading.reset();
+    sink.answer(index, there ? std::move(what) : Result<Answer>(Error(*lost)));
+  });
 }
 
 void Run::run_entries() {

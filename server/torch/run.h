@@ -48,7 +48,8 @@ class Run {
  private:
   // -- the job's frame (run.cc)
   void run_entries();
-  void answer(uint32_t index, Result<Answer> what);
+  // `reading`: what the device reads until the answer is there; null: the answer is there.
+  void answer(uint32_t index, Result<Answer> what, std::shared_ptr<const void> reading = nullptr);
   void release_strays();
   void bind();
   void bind_fresh(uint32_t index, uint64_t id);
@@ -86,9 +87,13 @@ class Run {
 
   // -- bytes (run_bytes.cc)
   void upload(const graph::Entry& entry);
-  void upload_into(const graph::Operand& to, Bytes bytes, const StagedUpload* staged);
+  // `bytes` are the inline ones; null if it is staged.
+  void upload_into(const graph::Operand& to, uint64_t length, Bytes bytes,
+                   const StagedUpload* staged);
   void fetch(const graph::Entry& entry);
-  Answer answer_of(Cell& cell, const at::Tensor& tensor);
+  Answer answer_of(Cell& cell, const at::Tensor& tensor, std::shared_ptr<const void>& reading);
+  // A storage with these bytes, and whether it is the buffer's own.
+  std::pair<c10::Storage, bool> storage_of(Bytes bytes, const StagedUpload* staged);
   void resize(const graph::Entry& entry);
   Cell& cell(uint32_t slot) { return *program_.slots[slot].cell; }
   // Bytes behind the cell, zeros if nothing was written yet.

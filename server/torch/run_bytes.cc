@@ -78,39 +78,49 @@ void Run::upload(const graph::Entry& entry) {
           entry.upload < work_.uploads.size() ? &work_.uploads[entry.upload] : nullptr;
       if (staged == nullptr) throw Problem(ErrorCode::kNotFound, "its bytes have not arrived");
       if (staged->buffer == nullptr) throw Problem(ErrorCode::kOutOfMemory, staged->failure);
-      const Bytes bytes = staged->buffer->bytes();
-      if (bytes.size() != length) {
-        throw Problem(ErrorCode::kInvalid, std::to_string(bytes.size()) + " bytes arrived, " +
+      const uint64_t arrived = staged->buffer->length();
+      if (arrived != length) {
+        throw Problem(ErrorCode::kInvalid, std::to_string(arrived) + " bytes arrived, " +
                                                std::to_string(length) + " were announced");
       }
-      upload_into(to, bytes, staged);
+      upload_into(to, length, {}, staged);
       return;
     }
     const Bytes all = std::as_bytes(std::span(work_.inline_uploads));
     const size_t at = inline_at_;
     inline_at_ = std::min(all.size(), inline_at_ + static_cast<size_t>(padded(length)));
     if (length > all.size() - at) throw Problem(ErrorCode::kInvalid, "its bytes are cut short");
-    upload_into(to, all.subspan(at, static_cast<size_t>(length)), nullptr);
+    upload_into(to, length, all.subspan(at, static_cast<size_t>(length)), nullptr);
   });
   if (error != nullptr) cell(to.slot).fail(error);
 }
 
-void Run::upload_into(const graph::Operand& to, Bytes bytes, const StagedUpload* staged) {
+std::pair<c10::Storage, bool> Run::storage_of(Bytes bytes, const StagedUpload* staged) {
+  Backend& backend = session_.backend;
+  if (staged != nullptr) {
+    c10::Storage adopted = backend.adopt(staged->buffer);
+    if (adopted) {
+      if (!staged->shared) staged->buffer->drop_host();
+      return {std::move(adopted), true};
+    }
+    bytes = staged->buffer->bytes();
+  }
+  c10::Storage copy = backend.allocate(bytes.size(), Fill::kNone);
+  backend.write(copy, bytes);
+  return {std::move(copy), false};
+}
+
+void Run::upload_into(const graph::Operand& to, uint64_t length, Bytes bytes,
+                      const StagedUpload* staged) {
   Slot& slot = program_.slots[to.slot];
   if (slot.state == Slot::State::kLost) return;
   Cell& cell = *slot.cell;
   const Geometry& geometry = this->geometry(to);
-  if (static_cast<uint64_t>(geometry.elements) * graph::dtype_bytes(to.dtype) != bytes.size()) {
+  if (static_cast<uint64_t>(geometry.elements) * graph::dtype_bytes(to.dtype) != length) {
     throw Problem(ErrorCode::kInvalid, "its length is not that of its destination");
   }
   if (covers(cell, geometry)) {  // An earlier error is gone with the bytes it concerned.
-    c10::Storage storage;
-    if (staged != nullptr) storage = session_.backend.adopt(staged->buffer);
-    const bool adopted = static_cast<bool>(storage);
-    if (!adopted) {
-      storage = session_.backend.allocate(bytes.size(), Fill::kNone);
-      session_.backend.write(storage, bytes);
-    }
+    auto [storage, adopted] = storage_of(bytes, staged);
     cell.replace(std::move(storage));
     cell.error = nullptr;
     cell.shared = adopted && staged->shared;
@@ -120,8 +130,7 @@ void Run::upload_into(const graph::Operand& to, Bytes bytes, const StagedUpload*
   if (!cell.storage) materialise(cell);
   make_writable(cell);
   const std::vector<int64_t> sizes = geometry.sizes.vec();
-  c10::Storage storage = session_.backend.allocate(bytes.size(), Fill::kNone);
-  session_.backend.write(storage, bytes);
+  const c10::Storage storage = storage_of(bytes, staged).first;
   const at::Tensor& target = view(to);
   at::Tensor source = at::empty({0}, target.options());
   source.set_(storage, 0, sizes);
@@ -134,19 +143,26 @@ void Run::fetch(const graph::Entry& entry) {
   SharedError error = cell.error;
   if (error == nullptr) {
     std::optional<Answer> made;
-    error = caught("fetch", [&] { made = answer_of(cell, view(from)); });
+    std::shared_ptr<const void> reading;
+    error = caught("fetch", [&] { made = answer_of(cell, view(from), reading); });
     if (error == nullptr) {
-      answer(entry.answer, std::move(*made));
+      answer(entry.answer, std::move(*made), std::move(reading));
       return;
     }
   }
   answer(entry.answer, Error(*error));
 }
 
-Answer Run::answer_of(Cell& cell, const at::Tensor& tensor) {
-  const at::Tensor host = session_.backend.to_host(tensor);
+Answer Run::answer_of(Cell& cell, const at::Tensor& tensor, std::shared_ptr<const void>& reading) {
+  const HostCopy copy = session_.backend.to_host(tensor);
+  const at::Tensor& host = copy.tensor;
   const Bytes bytes(static_cast<const std::byte*>(host.const_data_ptr()), host.nbytes());
-  if (bytes.size() <= kCopiedAnswerMax) return copy_of(bytes);
+  if (copy.source != nullptr) {
+    reading = copy.source;
+    if (copy.source->is_alias_of(cell.storage)) cell.reader = copy.source;
+  } else if (bytes.size() <= kCopiedAnswerMax) {
+    return copy_of(bytes);
+  }
   auto owner = std::make_shared<const c10::Storage>(host.storage());
   if (host.is_alias_of(tensor)) cell.reader = owner;
   return {.owner = std::move(owner), .bytes = bytes};

@@ -18,7 +18,8 @@ class TorchDevice final : public Device {
   TorchDevice(std::string name, std::unique_ptr<Backend> backend)
       : name_(std::move(name)),
         backend_(std::move(backend)),
-        table_([this](std::string_view op) { return backend_->kernel_of(op); }),
+        table_([this](std::string_view op) { return backend_->kernel_of(op); },
+               backend_->dies_of_bad_indices()),
         schema_hash_(operators::schema_hash(operators::allowed_operators())) {}
 
   std::string name() const override { return name_; }
@@ -28,7 +29,13 @@ class TorchDevice final : public Device {
     const auto info = table_.find(std::string(op));
     return info.has_value() && (*info)->schema_hash == schema_hash;
   }
-  Result<std::shared_ptr<Buffer>> stage(uint64_t bytes) override { return backend_->stage(bytes); }
+  Result<std::shared_ptr<Buffer>> stage(uint64_t bytes) override {
+    try {
+      return backend_->stage(bytes);
+    } catch (const std::exception& exception) {
+      return Error{ErrorCode::kOutOfMemory, translate(exception, "upload")->message};
+    }
+  }
   Result<> admit(const graph::Plan& plan) override {
     DJINN_TRY([[maybe_unused]] const auto built, build_program(plan, table_, backend_->device()));
     return Unit{};
@@ -37,6 +44,8 @@ class TorchDevice final : public Device {
     return std::make_unique<TorchReplay>(session, *backend_, table_);
   }
   DeviceMemory memory() const override { return backend_->memory(); }
+  bool works_on_its_own() const override { return backend_->works_on_its_own(); }
+  void set_reclaim(Reclaim reclaim) override { backend_->set_reclaim(std::move(reclaim)); }
 
  private:
   std::string name_;

@@ -47,6 +47,24 @@ class FakeBuffer final : public server::Buffer {
   std::unique_ptr<std::byte[]> data_;
 };
 
+// Hands a job's answers to the device's thread.
+class LateSink final : public AnswerSink {
+ public:
+  LateSink(FakeDevice& device, AnswerSink& sink) : device_(device), sink_(sink) {}
+  void answer(uint32_t index, Result<Answer> answer) override {
+    device_.later([&sink = sink_, index, answer = std::move(answer)]() mutable {
+      sink.answer(index, std::move(answer));
+    });
+  }
+  void ended() override {
+    device_.later([&sink = sink_] { sink.ended(); });
+  }
+
+ private:
+  FakeDevice& device_;
+  AnswerSink& sink_;
+};
+
 struct Storage {
   std::shared_ptr<server::Buffer> buffer;
   bool shared = false;
@@ -66,8 +84,9 @@ class FakeReplay final : public server::Replay {
   void run(const Work& work, AnswerSink& sink) override {
     must(device_.running.fetch_add(1) == 0, "two jobs run at a time");
     inside_ = true;
+    LateSink late(device_, sink);
     work_ = &work;
-    sink_ = &sink;
+    sink_ = device_.works_on_its_own() ? &late : &sink;
     inline_at_ = 0;
     must(work.job.value == last_job_ + 1, "jobs out of order");
     last_job_ = work.job.value;
@@ -85,6 +104,7 @@ class FakeReplay final : public server::Replay {
     count();
     inside_ = false;
     device_.running.fetch_sub(1);
+    sink_->ended();
   }
 
   void shrink() override { ++device_.shrinks; }
@@ -114,7 +134,7 @@ class FakeReplay final : public server::Replay {
         upload(entry);
         break;
       case EntryKind::kFetch:
-        sink_->answer(*work_, entry.answer, fetch(plan().operands[entry.operand]));
+        sink_->answer(entry.answer, fetch(plan().operands[entry.operand]));
         break;
       default:
         break;
@@ -255,7 +275,42 @@ class FakeReplay final : public server::Replay {
 
 }  // namespace
 
+FakeDevice::FakeDevice(uint64_t budget_bytes)
+    : budget_bytes_(budget_bytes),
+      late_(std::getenv("DJINN_TEST_LATE_ANSWERS") != nullptr) {  // NOLINT: before any thread
+  if (late_) thread_ = std::thread([this] { late_main(); });
+}
+
+void FakeDevice::later(std::function<void()> what) {
+  MutexLock lock(mutex_);
+  later_.push_back(std::move(what));
+  wanted_.notify_one();
+}
+
+void FakeDevice::late_main() {
+  while (true) {
+    std::function<void()> next;
+    {
+      MutexLock lock(mutex_);
+      while (later_.empty() && !stopping_) wanted_.wait(mutex_);
+      if (later_.empty()) return;
+      next = std::move(later_.front());
+      later_.pop_front();
+    }
+    std::this_thread::sleep_for(std::chrono::microseconds(200));
+    next();
+  }
+}
+
 FakeDevice::~FakeDevice() {
+  if (late_) {
+    {
+      MutexLock lock(mutex_);
+      stopping_ = true;
+      wanted_.notify_one();
+    }
+    thread_.join();
+  }
   must(replays == 0, "a replay outlives its device");
   must(answer_bytes == 0, "an answer outlives its device");
 }

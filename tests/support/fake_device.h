@@ -7,11 +7,17 @@
 //   test::sleep(milliseconds)         test::fail(a) -> new, whose storage gets an error
 //
 // It asserts what the Runner promises: one job at a time, and Replays that die while none runs.
+// With DJINN_TEST_LATE_ANSWERS in the environment it works on its own, as a GPU does: a job's
+// answers and its end come from a thread of the device, when `run` has long returned.
 // Threading: as executor.h says.
 #pragma once
 
 #include <atomic>
+#include <condition_variable>
 #include <cstdint>
+#include <deque>
+#include <functional>
+#include <thread>
 
 #include "serialization/base/mutex.h"
 #include "server/executor.h"
@@ -20,7 +26,7 @@ namespace djinn::testing {
 
 class FakeDevice final : public server::Device {
  public:
-  explicit FakeDevice(uint64_t budget_bytes = 0) : budget_bytes_(budget_bytes) {}
+  explicit FakeDevice(uint64_t budget_bytes = 0);
   ~FakeDevice() override;
 
   [[nodiscard]] std::string name() const override { return "fake"; }
@@ -32,6 +38,7 @@ class FakeDevice final : public server::Device {
   [[nodiscard]] std::unique_ptr<server::Replay> open(SessionId session) override;
   [[nodiscard]] server::DeviceMemory memory() const override;
   void set_reclaim(Reclaim reclaim) override;
+  [[nodiscard]] bool works_on_its_own() const override { return late_; }
 
   static constexpr uint64_t kSchemaOfAll = 7;  // Every operator's schema hashes to this.
 
@@ -50,13 +57,22 @@ class FakeDevice final : public server::Device {
   // Takes so many bytes of the budget; kOutOfMemory if they are not there.
   Result<> allocate(uint64_t bytes);
   void free(uint64_t bytes) { used_bytes -= bytes; }
+  // Runs it on the device's thread, in the order of the calls.
+  void later(std::function<void()> what);
 
  private:
+  void late_main();
   [[nodiscard]] bool reclaim(uint64_t bytes);
 
   const uint64_t budget_bytes_;
   Mutex mutex_;
   Reclaim reclaim_ GUARDED_BY(mutex_);
+
+  const bool late_;
+  std::condition_variable_any wanted_;
+  std::deque<std::function<void()>> later_ GUARDED_BY(mutex_);
+  bool stopping_ GUARDED_BY(mutex_) = false;
+  std::thread thread_;
 };
 
 }  // namespace djinn::testing

@@ -7,6 +7,7 @@
 // Threading: one thread.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -26,7 +27,11 @@ using Stack = torch::jit::Stack;
 // Collects the answers of a job.
 class Answers final : public AnswerSink {
  public:
-  void answer(const Work& work, uint32_t index, Result<Answer> answer) override;
+  void answer(uint32_t index, Result<Answer> answer) override;
+  void ended() override;
+
+  // Until the job has ended.
+  void wait() const { ended_->wait(false); }
 
   [[nodiscard]] size_t size() const { return answers_.size(); }
   [[nodiscard]] const Result<Answer>& operator[](size_t index) const { return answers_[index]; }
@@ -43,6 +48,7 @@ class Answers final : public AnswerSink {
 
  private:
   std::vector<Result<Answer>> answers_;
+  std::shared_ptr<std::atomic<bool>> ended_ = std::make_shared<std::atomic<bool>>(false);
 };
 
 // The numbers and the plan of a flush, before they run.
