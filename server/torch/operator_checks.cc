@@ -8,49 +8,13 @@
 
 #include <ATen/ATen.h>
 
+#include "server/torch/arguments.h"
+
 namespace djinn::server {
 namespace {
 
 using at::Tensor;
 using std::string_view;
-
-// An operator's arguments by their names in the schema, so that one check serves all its forms.
-class Arguments {
- public:
-  Arguments(const OperatorInfo& op, const Stack& stack)
-      : schema_(op.handle.schema()), stack_(stack) {}
-
-  [[nodiscard]] const c10::IValue& operator[](string_view name) const {
-    const int index = find(name);
-    TORCH_CHECK(index >= 0, "no argument ", name);
-    return stack_[static_cast<size_t>(index)];
-  }
-  [[nodiscard]] bool has(string_view name) const { return find(name) >= 0; }
-  // Undefined if it is none, or the operator has no such argument.
-  [[nodiscard]] Tensor tensor(string_view name) const {
-    const int index = find(name);
-    if (index < 0 || !stack_[static_cast<size_t>(index)].isTensor()) return {};
-    return stack_[static_cast<size_t>(index)].toTensor();
-  }
-  [[nodiscard]] std::vector<Tensor> tensors(string_view name) const {
-    return (*this)[name].toTensorVector();
-  }
-  [[nodiscard]] std::vector<int64_t> ints(string_view name) const {
-    return (*this)[name].toIntVector();
-  }
-
- private:
-  [[nodiscard]] int find(string_view name) const {
-    const auto& arguments = schema_.arguments();
-    for (size_t i = 0; i < arguments.size(); ++i) {
-      if (arguments[i].name() == name) return static_cast<int>(i);
-    }
-    return -1;
-  }
-
-  const c10::FunctionSchema& schema_;
-  const Stack& stack_;
-};
 
 void require(bool condition, string_view what) { TORCH_CHECK(condition, what); }
 

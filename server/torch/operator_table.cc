@@ -9,6 +9,7 @@
 
 #include "operators/allow_list.h"
 #include "operators/census.h"
+#include "server/torch/index_checks.h"
 #include "server/torch/operator_checks.h"
 
 namespace djinn::server {
@@ -130,6 +131,7 @@ Result<std::unique_ptr<OperatorInfo>> describe_operator(const c10::OperatorHandl
 
 void call_kernel(const OperatorInfo& op, Stack& stack, c10::DispatchKeySet keys) {
   if (op.check != nullptr) op.check(op, stack);
+  if (op.index_check != nullptr) op.index_check(op, stack);
   if (op.kernel != nullptr) {
     op.kernel(stack);
   } else {
@@ -145,6 +147,7 @@ Result<std::unique_ptr<OperatorInfo>> OperatorTable::describe(const std::string&
   }
   DJINN_TRY(auto info, describe_operator(*op));
   info->kernel = kernel_of_(name);
+  if (checks_indices_) info->index_check = index_check_of(name);
   return info;
 }
 

@@ -60,6 +60,7 @@ struct OperatorInfo {
   const operators::HiddenWrites* hidden = nullptr;
   Kernel kernel = nullptr;           // null: the dispatcher's
   Check check = nullptr;             // null: the kernel checks for itself
+  Check index_check = nullptr;       // likewise, of values (index_checks.h)
   int32_t generator = -1;            // The argument that is a generator.
   bool default_generator = false;    // Draws from the process's generator: it takes no other.
   bool keeps_args = false;           // Its results refer to arguments: they must outlive the call.
@@ -69,8 +70,9 @@ struct OperatorInfo {
 class OperatorTable {
  public:
   // `kernel_of` names replacements for operators that this device's LibTorch cannot run.
-  explicit OperatorTable(std::function<Kernel(std::string_view name)> kernel_of)
-      : kernel_of_(std::move(kernel_of)) {}
+  explicit OperatorTable(std::function<Kernel(std::string_view name)> kernel_of,
+                         bool checks_indices = false)
+      : kernel_of_(std::move(kernel_of)), checks_indices_(checks_indices) {}
 
   // kUnsupported: there is no such operator, or it cannot be called from afar. kDenied: it is not on
   // the allow-list.
@@ -80,6 +82,7 @@ class OperatorTable {
   Result<std::unique_ptr<OperatorInfo>> describe(const std::string& name) const;
 
   std::function<Kernel(std::string_view name)> kernel_of_;
+  bool checks_indices_;
   Mutex mutex_;
   std::unordered_map<std::string, std::unique_ptr<OperatorInfo>> known_ GUARDED_BY(mutex_);
 };

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/torch/special_kernels.h"
 
+#include <algorithm>
 #include <array>
+#include <cmath>
+#include <span>
 #include <utility>
 
 #include <ATen/ATen.h>
@@ -65,6 +68,19 @@ void attention(Stack& stack) {
                              IValue(zero()), IValue(zero()), IValue(Tensor())});
 }
 
+void check_gradient(const Tensor& grad, const Tensor& query, const Tensor& out,
+                    const Tensor& log_sum, bool mask_wanted) {
+  TORCH_CHECK(
+      grad.defined() && out.defined() && log_sum.defined() && grad.sizes() == query.sizes() &&
+          out.sizes() == query.sizes() && grad.scalar_type() == query.scalar_type() &&
+          out.scalar_type() == query.scalar_type() && log_sum.sizes() == query.sizes().slice(0, 3),
+      "attention backward: gradient, output and query do not belong together");
+  TORCH_CHECK(
+      log_sum.scalar_type() == (query.scalar_type() == at::kDouble ? at::kDouble : at::kFloat),
+      "attention backward: a log-sum-exp of type ", log_sum.scalar_type());
+  TORCH_CHECK(!mask_wanted, "attention has no gradient for its mask");
+}
+
 void attention_backward(Stack& stack) {
   const Tensor grad = tensor(stack, 0);
   const Tensor query = tensor(stack, 1);
@@ -75,15 +91,7 @@ void attention_backward(Stack& stack) {
   const Tensor out = tensor(stack, 6);
   const Tensor log_sum = tensor(stack, 7);
   check_attention(query, key, value, mask);
-  TORCH_CHECK(
-      grad.defined() && out.defined() && log_sum.defined() && grad.sizes() == query.sizes() &&
-          out.sizes() == query.sizes() && grad.scalar_type() == query.scalar_type() &&
-          out.scalar_type() == query.scalar_type() && log_sum.sizes() == query.sizes().slice(0, 3),
-      "attention backward: gradient, output and query do not belong together");
-  TORCH_CHECK(
-      log_sum.scalar_type() == (query.scalar_type() == at::kDouble ? at::kDouble : at::kFloat),
-      "attention backward: a log-sum-exp of type ", log_sum.scalar_type());
-  TORCH_CHECK(!wanted[3], "attention has no gradient for its mask");
+  check_gradient(grad, query, out, log_sum, wanted[3]);
   auto [grad_query, grad_key, grad_value] =
       at::_scaled_dot_product_flash_attention_for_cpu_backward(
           grad, query, key, value, out, log_sum, stack[12].toDouble(), stack[13].toBool(), mask,
@@ -93,6 +101,140 @@ void attention_backward(Stack& stack) {
   stack.emplace_back(want[0] ? std::move(grad_query) : Tensor());
   stack.emplace_back(want[1] ? std::move(grad_key) : Tensor());
   stack.emplace_back(want[2] ? std::move(grad_value) : Tensor());
+  stack.emplace_back(Tensor());
+}
+
+// -- the same attention from plain operators, a slice of the query's rows at a time, so that the
+// scores of a long prompt need not be in memory all at once.
+
+constexpr int64_t kScoresMax = int64_t{1} << 26;  // elements
+
+struct PlainAttention {
+  PlainAttention(const Tensor& q, const Tensor& k, const Tensor& v, const optional<Tensor>& m,
+                 bool is_causal, optional<double> given_scale)
+      : type(q.scalar_type() == at::kDouble ? at::kDouble : at::kFloat),
+        groups(q.size(1) / k.size(1)),
+        causal(is_causal),
+        scale(given_scale ? *given_scale : 1.0 / std::sqrt(static_cast<double>(q.size(3)))),
+        query(q.to(type)),
+        key(spread(k)),
+        value(spread(v)),
+        mask(m) {
+    const int64_t per_row = std::max<int64_t>(1, q.size(0) * q.size(1) * k.size(2));
+    rows_at_once = std::max<int64_t>(1, kScoresMax / per_row);
+  }
+
+  // Each head of keys and values serves as many heads of the query.
+  [[nodiscard]] Tensor spread(const Tensor& heads) const {
+    const Tensor wide = heads.to(type);
+    return groups == 1 ? wide : wide.repeat_interleave(groups, 1);
+  }
+  // The gradient of `spread`, in the type of the tensor it was given.
+  [[nodiscard]] Tensor gather(const Tensor& grad, const Tensor& like) const {
+    const Tensor all = groups == 1 ? grad : grad.unflatten(1, {like.size(1), groups}).sum(2);
+    return all.to(like.scalar_type());
+  }
+
+  // Scores of rows [first, first + count).
+  [[nodiscard]] Tensor scores(int64_t first, int64_t count) const {
+    Tensor scores = at::matmul(query.narrow(2, first, count) * scale, key.transpose(2, 3));
+    if (causal) {
+      const auto options = scores.options().dtype(at::kLong);
+      const Tensor row = at::arange(first, first + count, options).unsqueeze(1);
+      scores.masked_fill_(at::arange(key.size(2), options).unsqueeze(0) > row, -HUGE_VAL);
+    }
+    if (mask) {
+      const Tensor part = mask->size(-2) == 1 ? *mask : mask->narrow(-2, first, count);
+      if (part.scalar_type() == at::kBool) {
+        scores.masked_fill_(part.logical_not(), -HUGE_VAL);
+      } else {
+        scores.add_(part);
+      }
+    }
+    return scores;
+  }
+
+  template <typename Body>
+  void each_slice(Body body) const {
+    for (int64_t first = 0; first < query.size(2); first += rows_at_once) {
+      body(first, std::min(rows_at_once, query.size(2) - first));
+    }
+  }
+
+  at::ScalarType type;
+  int64_t groups;
+  bool causal;
+  double scale;
+  Tensor query;
+  Tensor key;
+  Tensor value;
+  optional<Tensor> mask;
+  int64_t rows_at_once = 1;
+};
+
+// A row that sees nothing has log-sum-exp -inf; its probabilities are all 0.
+Tensor probabilities(const Tensor& scores, const Tensor& log_sum) {
+  const Tensor finite = at::where(at::isinf(log_sum), at::zeros_like(log_sum), log_sum);
+  return (scores - finite.unsqueeze(-1)).exp_();
+}
+
+void plain_attention(Stack& stack) {
+  const Tensor query = tensor(stack, 0);
+  const Tensor key = tensor(stack, 1);
+  const Tensor value = tensor(stack, 2);
+  const auto mask = maybe_tensor(stack, 3);
+  check_attention(query, key, value, mask);
+  TORCH_CHECK(stack[4].toDouble() == 0, "attention with dropout is recorded in parts");
+  const PlainAttention plain(query, key, value, mask, stack[5].toBool(), maybe_double(stack, 7));
+  Tensor out = at::empty_like(query);
+  Tensor log_sum =
+      at::empty({query.size(0), query.size(2), query.size(1)}, query.options().dtype(plain.type))
+          .transpose(1, 2);
+  plain.each_slice([&](int64_t first, int64_t count) {
+    const Tensor scores = plain.scores(first, count);
+    const Tensor sums = scores.logsumexp(-1);
+    log_sum.narrow(2, first, count).copy_(sums);
+    out.narrow(2, first, count).copy_(at::matmul(probabilities(scores, sums), plain.value));
+  });
+  const auto zero = [&] { return at::zeros({}, query.options().dtype(at::kLong)); };
+  stack.clear();
+  stack.insert(stack.end(), {IValue(std::move(out)), IValue(std::move(log_sum)), IValue(Tensor()),
+                             IValue(Tensor()), IValue(query.size(2)), IValue(key.size(2)),
+                             IValue(zero()), IValue(zero()), IValue(Tensor())});
+}
+
+void plain_attention_backward(Stack& stack) {
+  const Tensor grad = tensor(stack, 0);
+  const Tensor query = tensor(stack, 1);
+  const Tensor key = tensor(stack, 2);
+  const Tensor value = tensor(stack, 3);
+  const auto mask = maybe_tensor(stack, 4);
+  const auto wanted = stack[5].toBoolList();
+  const Tensor out = tensor(stack, 6);
+  const Tensor log_sum = tensor(stack, 7);
+  check_attention(query, key, value, mask);
+  check_gradient(grad, query, out, log_sum, wanted[3]);
+  TORCH_CHECK(stack[12].toDouble() == 0, "attention with dropout is recorded in parts");
+  const PlainAttention plain(query, key, value, mask, stack[13].toBool(), maybe_double(stack, 16));
+  Tensor grad_query = at::empty_like(query);
+  Tensor grad_key = at::zeros_like(plain.key);
+  Tensor grad_value = at::zeros_like(plain.value);
+  plain.each_slice([&](int64_t first, int64_t count) {
+    const auto slice = [&](const Tensor& all) { return all.narrow(2, first, count); };
+    const Tensor grad_out = slice(grad).to(plain.type);
+    const Tensor weights = probabilities(plain.scores(first, count), slice(log_sum));
+    grad_value.add_(at::matmul(weights.transpose(2, 3), grad_out));
+    const Tensor drift = (grad_out * slice(out)).sum(-1, true);
+    const Tensor grad_scores =
+        (at::matmul(grad_out, plain.value.transpose(2, 3)) - drift) * weights * plain.scale;
+    slice(grad_query).copy_(at::matmul(grad_scores, plain.key));
+    grad_key.add_(at::matmul(grad_scores.transpose(2, 3), slice(plain.query)));
+  });
+  const std::array<bool, 3> want{wanted[0], wanted[1], wanted[2]};
+  stack.clear();
+  stack.emplace_back(want[0] ? std::move(grad_query) : Tensor());
+  stack.emplace_back(want[1] ? plain.gather(grad_key, key) : Tensor());
+  stack.emplace_back(want[2] ? plain.gather(grad_value, value) : Tensor());
   stack.emplace_back(Tensor());
 }
 
@@ -192,7 +334,9 @@ void gru_cell_backward(Stack& stack) {
                 IValue(std::move(in_bias)), IValue(std::move(hidden_bias))});
 }
 
-constexpr std::pair<std::string_view, Kernel> kKernels[] = {
+using Named = std::pair<std::string_view, Kernel>;
+
+constexpr Named kCpuKernels[] = {
     {"aten::_scaled_dot_product_fused_attention_overrideable", attention},
     {"aten::_scaled_dot_product_fused_attention_overrideable_backward", attention_backward},
     {"aten::_thnn_fused_gru_cell", gru_cell},
@@ -201,13 +345,22 @@ constexpr std::pair<std::string_view, Kernel> kKernels[] = {
     {"aten::_thnn_fused_lstm_cell_backward_impl", lstm_cell_backward},
 };
 
-}  // namespace
+constexpr Named kDeviceKernels[] = {
+    {"aten::_scaled_dot_product_fused_attention_overrideable", plain_attention},
+    {"aten::_scaled_dot_product_fused_attention_overrideable_backward", plain_attention_backward},
+};
 
-Kernel cpu_kernel_of(std::string_view name) {
-  for (const auto& [known, kernel] : kKernels) {
+Kernel find(std::span<const Named> kernels, std::string_view name) {
+  for (const auto& [known, kernel] : kernels) {
     if (known == name) return kernel;
   }
   return nullptr;
 }
+
+}  // namespace
+
+Kernel cpu_kernel_of(std::string_view name) { return find(kCpuKernels, name); }
+
+Kernel device_kernel_of(std::string_view name) { return find(kDeviceKernels, name); }
 
 }  // namespace djinn::server

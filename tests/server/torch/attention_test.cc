@@ -58,6 +58,67 @@ TEST_P(AttentionTest, IsTheCpusOwnToTheLastBit) {
   EXPECT_TRUE(at::equal(grads[2].toTensor(), value.grad()));
 }
 
+// -- the same from plain operators, as other devices have it
+
+class PlainAttentionTest : public ::testing::TestWithParam<std::tuple<int64_t, bool, int>> {};
+
+TEST_P(PlainAttentionTest, IsNearTheCpusOwn) {
+  const auto [key_heads, causal, masked] = GetParam();
+  const auto options = at::kDouble;  // So that only mistakes show.
+  const Tensor query = at::randn({2, 6, 17, 32}, options);
+  const Tensor key = at::randn({2, key_heads, 17, 32}, options);
+  const Tensor value = at::randn({2, key_heads, 17, 32}, options);
+  c10::IValue mask;
+  if (masked == 1) mask = at::randn({17, 17}, options);
+  if (masked == 2) mask = at::randn({2, 1, 1, 17}, options);
+  const Stack forward{query, key, value, mask, 0.0, causal, false, c10::IValue(0.3)};
+  const Stack expected = run(kAttention, forward);
+  Stack made = forward;
+  device_kernel_of(kAttention)(made);
+  ASSERT_EQ(made.size(), expected.size());
+  EXPECT_TRUE(at::allclose(made[0].toTensor(), expected[0].toTensor()));
+  EXPECT_TRUE(at::allclose(made[1].toTensor(), expected[1].toTensor()));
+  EXPECT_EQ(made[1].toTensor().strides(), expected[1].toTensor().strides());
+  EXPECT_EQ(made[4].toInt(), expected[4].toInt());
+
+  const Stack backward{at::randn_like(query),
+                       query,
+                       key,
+                       value,
+                       mask.isNone() ? c10::IValue(Tensor()) : mask,
+                       c10::List<bool>({true, true, true, false}),
+                       expected[0],
+                       expected[1],
+                       Tensor(),
+                       Tensor(),
+                       17,
+                       17,
+                       0.0,
+                       causal,
+                       Tensor(),
+                       Tensor(),
+                       c10::IValue(0.3)};
+  const std::string name = std::string(kAttention) + "_backward";
+  const Stack grads = run(name.c_str(), backward);
+  Stack plain = backward;
+  device_kernel_of(name)(plain);
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_TRUE(at::allclose(plain[i].toTensor(), grads[i].toTensor())) << i;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Heads, PlainAttentionTest,
+                         ::testing::Combine(::testing::Values(6, 2), ::testing::Bool(),
+                                            ::testing::Values(0, 1, 2)));
+
+TEST(PlainAttention, ARowThatSeesNothingIsZeros) {
+  const Tensor query = at::randn({1, 1, 2, 4});
+  const Tensor mask = at::tensor({1, 1, 0, 0}).to(at::kBool).view({2, 2});
+  Stack stack{query, query, query, mask, 0.0, false, false, c10::IValue()};
+  device_kernel_of(kAttention)(stack);
+  EXPECT_TRUE(at::equal(stack[0].toTensor().select(2, 1), at::zeros({1, 1, 4})));
+}
+
 INSTANTIATE_TEST_SUITE_P(Heads, AttentionTest,
                          ::testing::Combine(::testing::Values(6, 2), ::testing::Bool(),
                                             ::testing::Values(at::kFloat, at::kBFloat16)));
