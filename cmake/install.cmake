@@ -21,7 +21,7 @@ foreach(program djinn_server djinn_ctl)
     set_target_properties(${program} PROPERTIES INSTALL_RPATH "$ORIGIN/../${CMAKE_INSTALL_LIBDIR};${DJINN_TORCH_DIR}/lib")
   endif()
 endforeach()
-if(TARGET djinn_cuda)  # A plugin: beside the library, where the server looks for it.
+if(TARGET djinn_cuda)  # A plugin: where the server looks for it (server/torch/plugin_loader.h).
   install(TARGETS djinn_cuda LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 endif()
 

@@ -1,7 +1,7 @@
-# djinn_library(name [SHARED] SOURCES … DEPS …): one folder, one library, one line of dependencies.
+# djinn_library(name [SHARED | MODULE] SOURCES … DEPS …): one folder, one library, one line of dependencies.
 # djinn_program(name SOURCES … DEPS …): one binary in bin/.
 #
-# A SHARED library keeps its DEPS to itself and exports only what its headers mark (DJINN_API).
+# A SHARED library, and a MODULE (a plugin), keeps its DEPS to itself and exports only what it marks (DJINN_API).
 # Headers are listed among SOURCES; each is compiled alone by all_verify_interface_header_sets. Who names djinn_torch in
 # its DEPS is compiled with the precompiled LibTorch header (cmake/torch.cmake).
 
@@ -12,7 +12,7 @@ function(djinn_use_torch_header name)
 endfunction()
 
 function(djinn_library name)
-  cmake_parse_arguments(arg "SHARED" "" "SOURCES;DEPS" ${ARGN})
+  cmake_parse_arguments(arg "SHARED;MODULE" "" "SOURCES;DEPS" ${ARGN})
   set(headers ${arg_SOURCES})
   list(FILTER headers INCLUDE REGEX "[.]h$")
   list(FILTER arg_SOURCES EXCLUDE REGEX "[.]h$")
@@ -20,9 +20,11 @@ function(djinn_library name)
     set(kind STATIC)
     if(arg_SHARED)
       set(kind SHARED)
+    elseif(arg_MODULE)
+      set(kind MODULE)
     endif()
     add_library(${name} ${kind} ${arg_SOURCES})
-    if(arg_SHARED)
+    if(arg_SHARED OR arg_MODULE)
       target_link_libraries(${name} PRIVATE ${arg_DEPS} djinn_options)
       set_target_properties(${name} PROPERTIES CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
       target_link_options(${name} PRIVATE -Wl,--exclude-libs,ALL)
@@ -34,6 +36,9 @@ function(djinn_library name)
     endif()
     djinn_use_torch_header(${name} ${arg_DEPS})
     set(scope PUBLIC)
+    if(arg_MODULE)
+      set(scope PRIVATE)  # Nobody links it.
+    endif()
   else()
     add_library(${name} INTERFACE)
     target_link_libraries(${name} INTERFACE ${arg_DEPS})

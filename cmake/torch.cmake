@@ -43,20 +43,36 @@ target_link_libraries(djinn_torch_header PRIVATE djinn_torch djinn_options)
 target_precompile_headers(djinn_torch_header PRIVATE
   <ATen/ATen.h> <torch/library.h> <torch/types.h> <torch/csrc/autograd/custom_function.h>)
 
-# The plugin for CUDA links what the client must not.
+# The plugin for CUDA links what the client must not. It is left out, with the reason, where it cannot be built.
 set(DJINN_BUILD_CUDA OFF)
-if(NOT DJINN_CUDA STREQUAL "OFF")
+set(DJINN_NO_CUDA "")
+if(DJINN_CUDA STREQUAL "OFF")
+  set(DJINN_NO_CUDA "DJINN_CUDA is OFF")
+elseif(NOT EXISTS ${DJINN_TORCH_DIR}/lib/libtorch_cuda.so)
+  set(DJINN_NO_CUDA "LibTorch here is a build for the CPU alone")
+else()
   find_package(CUDAToolkit QUIET)
-  if(CUDAToolkit_FOUND AND EXISTS ${DJINN_TORCH_DIR}/lib/libtorch_cuda.so)
-    set(DJINN_BUILD_CUDA ON)
-    add_library(djinn_torch_cuda INTERFACE)
-    target_include_directories(djinn_torch_cuda SYSTEM INTERFACE ${CUDAToolkit_INCLUDE_DIRS})
-    target_link_libraries(djinn_torch_cuda INTERFACE djinn_torch CUDA::cudart
-      -Wl,--push-state,--no-as-needed
-      ${DJINN_TORCH_DIR}/lib/libtorch_cuda.so ${DJINN_TORCH_DIR}/lib/libc10_cuda.so
-      -Wl,--pop-state)
-  elseif(DJINN_CUDA STREQUAL "ON")
-    message(FATAL_ERROR "DJINN_CUDA=ON, but there is no CUDA toolkit (nvcc) or no libtorch_cuda.so")
+  file(STRINGS ${DJINN_TORCH_DIR}/version.py torch_cuda REGEX "^cuda")
+  string(REGEX MATCH "[0-9]+" torch_cuda "${torch_cuda}")
+  if(NOT CUDAToolkit_FOUND)
+    set(DJINN_NO_CUDA "no CUDA toolkit was found (nvcc in PATH, or -DCUDAToolkit_ROOT=)")
+  elseif(NOT CUDAToolkit_VERSION_MAJOR STREQUAL torch_cuda)
+    set(DJINN_NO_CUDA "the CUDA toolkit is ${CUDAToolkit_VERSION}, LibTorch was built with ${torch_cuda}")
   endif()
 endif()
-message(STATUS "CUDA plugin: ${DJINN_BUILD_CUDA}")
+if(NOT DJINN_NO_CUDA)
+  set(DJINN_BUILD_CUDA ON)
+  add_library(djinn_torch_cuda INTERFACE)
+  target_include_directories(djinn_torch_cuda SYSTEM INTERFACE ${CUDAToolkit_INCLUDE_DIRS})
+  target_link_libraries(djinn_torch_cuda INTERFACE djinn_torch CUDA::cudart
+    -Wl,--push-state,--no-as-needed
+    ${DJINN_TORCH_DIR}/lib/libtorch_cuda.so ${DJINN_TORCH_DIR}/lib/libc10_cuda.so
+    -Wl,--pop-state)
+elseif(DJINN_CUDA STREQUAL "ON")
+  message(FATAL_ERROR "DJINN_CUDA is ON, but ${DJINN_NO_CUDA}")
+endif()
+if(DJINN_BUILD_CUDA)
+  message(STATUS "CUDA plugin: yes, toolkit ${CUDAToolkit_VERSION}")
+else()
+  message(STATUS "CUDA plugin: no, ${DJINN_NO_CUDA}")
+endif()

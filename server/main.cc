@@ -23,6 +23,7 @@
 #include "server/server.h"
 #include "server/settings/settings.h"
 #include "server/torch/cpu_device.h"
+#include "server/torch/cuda_device.h"
 
 namespace djinn::server {
 namespace {
@@ -37,6 +38,8 @@ constexpr const char* kExamples =
     "Examples:\n"
     "  djinn-server --listen tcp://127.0.0.1:0 --device cpu     local clients, any free port\n"
     "  djinn-server --listen tcp://0.0.0.0:7400 --token-file t  other machines, with tokens\n"
+    "  djinn-server --device cuda:0 --device-memory 20GiB       a GPU, and no more of it than "
+    "that\n"
     "  djinn-server --print-config > server.toml                what is set, to be edited\n"
     "SIGTERM finishes what is queued (10 s at most) and says goodbye; a second one ends at once.\n";
 
@@ -102,10 +105,22 @@ Result<Settings> load(const CommandLine& command_line) {
   return resolve(layers);
 }
 
+// A GPU comes first: LibTorch asks once whether it has CUDA, and then it must be loaded.
 Result<std::unique_ptr<Device>> make_device(const Settings& settings) {
-  if (settings.device.starts_with("cuda:")) {
-    return Error{ErrorCode::kUnsupported,
-                 "--device " + settings.device + ": this build of djinn-server has no CUDA plugin"};
+  const std::string cuda = "cuda:";
+  if (settings.device != "cpu") {
+    const bool named = settings.device.starts_with(cuda);
+    auto device =
+        make_cuda_device({.index = named ? std::stoi(settings.device.substr(cuda.size())) : 0,
+                          .memory_budget_bytes = settings.device_memory_bytes});
+    if (device) return device;
+    const Error& error = device.error();
+    if (named) {
+      return Error{error.code, std::string("--device ") + settings.device + ": " + error.message};
+    }
+    // A machine without a GPU is nothing to worry about; a GPU that cannot be used is.
+    spdlog::log(error.code == ErrorCode::kNotFound ? spdlog::level::info : spdlog::level::warn,
+                "device auto is cpu: {}", error.message);
   }
   return make_cpu_device(
       {.memory_budget_bytes = settings.device_memory_bytes, .threads = settings.threads});

@@ -95,12 +95,13 @@ const std::vector<SettingInfo>& setting_infos() {
        "Where to accept clients: tcp://host:port (port 0: any free one) or unix:///path. "
        "May be given several times. Default: tcp://127.0.0.1:7400"},
       {"device", "DEVICE",
-       "What runs the operators: cpu, cuda:0, or auto (a GPU if there is one). "
-       "Default: auto"},
+       "What runs the operators: cpu; cuda:0, a GPU by its number, through the plugin "
+       "djinn_cuda.so; "
+       "or auto, cuda:0 if it can be used and else cpu, and the log says why. Default: auto"},
       {"threads", "N", "Threads that work on one operator. Default: one per core"},
       {"device-memory", "SIZE",
-       "Tensors of all clients together take at most this, as 2GiB or 512M; 0: no limit. Default: "
-       "0"},
+       "Tensors of all clients together take at most this, as 2GiB or 512M; 0: no limit (of a GPU: "
+       "all of its memory). Default: 0"},
       {"artifact-cache", "SIZE",
        "Weights that nobody uses stay in memory for the next client, up to this. "
        "Default: half of device-memory, or 4GiB without a limit"},
