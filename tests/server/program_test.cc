@@ -114,7 +114,7 @@ TEST(Program, PrintsTheSettingsItWouldUse) {
 
 TEST(Program, SaysInOneSentenceWhatIsWrong) {
   for (const char* args :
-       {"--threads 0", "--listen nowhere", "--config /nonexistent", "--frob", "--device cuda:0",
+       {"--threads 0", "--listen nowhere", "--config /nonexistent", "--frob", "--device cuda:999",
         "--token-file /nonexistent", "--listen tcp://127.0.0.1:0 --listen unix:///nonexistent/s"}) {
     const Said said = say(std::string(args) + " --log-level off");
     EXPECT_NE(said.status, 0) << args;
