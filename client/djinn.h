@@ -39,7 +39,8 @@ DJINN_API void flush(int device = 0);
 // Sends what was recorded, and waits until it has run. Errors of tensors stay with their tensors.
 DJINN_API void synchronize(int device = 0);
 
-// Ends calls that wait for a server (they throw). Async-signal-safe: for a handler of SIGINT.
+// Ends calls that wait for an answer (they throw c10::Error); sessions and tensors stay as they
+// are, and the same may be asked again. Async-signal-safe: for a handler of SIGINT.
 DJINN_API void cancel();
 
 // What a session has cost so far.

@@ -3,6 +3,7 @@
 // Threading: the session's turn.
 #pragma once
 
+#include <deque>
 #include <memory>
 #include <vector>
 
@@ -19,6 +20,7 @@ struct Session::InFlight : std::enable_shared_from_this<Session::InFlight> {
   graph::ByteString patch;
   std::vector<uint64_t> inline_uploads;
   std::vector<PendingAnswer*> answers;
+  std::deque<PendingAnswer> abandoned;  // Stand in for answers whose wait was cancelled.
 };
 
 }  // namespace djinn::client

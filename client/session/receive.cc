@@ -99,6 +99,11 @@ Result<std::span<std::byte>> Session::on_fetched(const transport::FrameHeader& h
   if (answer == nullptr || answer->done) {
     return Error{ErrorCode::kInvalid, "the server answered what nobody asked"};
   }
+  if (answer->abandoned) {
+    answer->done = true;
+    finish_before(fetched.job + (fetched.finished ? 1 : 0));
+    return std::span<std::byte>();
+  }
   if (answer->into.empty()) {
     if (header.payload_bytes > kMessageBytesMax) {
       return Error{ErrorCode::kInvalid, "the server's description of results is too long"};

@@ -62,7 +62,7 @@ Result<> Session::say_hello() {
                                              " ms"));
       break;
     }
-    DJINN_CHECK(loop_->run_once(left));
+    DJINN_CHECK(run_once(left));
   }
   if (lost_) return *lost_;
   if (!schemas_match_ && options_.operators) return exchange_operators();
@@ -80,10 +80,7 @@ Result<> Session::exchange_operators() {
   const codec::Message message = codec::encode(operators);
   bool sent = false;
   connection_->send(FrameKind::kOperators, message.bytes(), {}, [&sent] { sent = true; });
-  while (!(sent && operators_reply_) && !lost_) {
-    DJINN_CHECK(loop_->run_once(options_.connect_timeout));
-  }
-  if (lost_) return *lost_;
+  DJINN_CHECK(run_alone([&] { return sent && operators_reply_.has_value(); }));
   for (const uint32_t index : *operators_reply_) {
     if (index < ours.size()) unsupported_.push_back(ours[index].name);
   }
@@ -94,7 +91,7 @@ Result<> Session::submit(const graph::Flush& flush, std::vector<uint64_t> inline
                          std::span<PendingAnswer* const> answers) {
   Turn turn(*this);
   if (in_flight_.size() >= jobs_in_flight_max_) {
-    DJINN_CHECK(run_until(turn, [this] { return in_flight_.size() < jobs_in_flight_max_; }));
+    DJINN_CHECK(run_until(&turn, [this] { return in_flight_.size() < jobs_in_flight_max_; }));
   }
   if (lost_) return *lost_;
   auto job = std::make_shared<InFlight>();
@@ -172,39 +169,68 @@ void Session::send_job(InFlight& job, const codec::Job& message) {
 
 Result<> Session::wait(PendingAnswer& answer) {
   Turn turn(*this);
-  DJINN_CHECK(run_until(turn, [&answer] { return answer.done; }));
+  const uint64_t cancels = cancels_;
+  // While its bytes come in they are let in: half a frame cannot be left.
+  const auto cancelled = [&] { return receiving_ != &answer && cancels_ != cancels; };
+  DJINN_CHECK(run_until(&turn, [&] { return answer.done || cancelled(); }));
+  if (!answer.done) {
+    abandon(answer);
+    return Error{ErrorCode::kCancelled, "server " + options_.address + ": the wait was cancelled"};
+  }
   if (answer.error) return *answer.error;
   return {};
 }
 
-Result<> Session::run_until(Turn& turn, const std::function<bool()>& condition) {
+// Nobody waits for it any more: when it comes, its bytes go nowhere.
+void Session::abandon(PendingAnswer& answer) {
+  for (const auto& job : in_flight_) {
+    for (PendingAnswer*& each : job->answers) {
+      if (each != &answer) continue;
+      each = &job->abandoned.emplace_back();
+      each->abandoned = true;
+    }
+  }
+}
+
+Result<> Session::run_once(std::chrono::nanoseconds timeout) {
+  const auto ran = loop_->run_once(timeout);
+  if (!ran && ran.error().code != ErrorCode::kCancelled) {  // A signal: nothing of ours.
+    give_up(ran.error());
+    return *lost_;
+  }
+  return {};
+}
+
+Result<> Session::run_until(Turn* turn, const std::function<bool()>& condition) {
   using std::chrono::steady_clock;
   uint64_t heard = loop_->stats().bytes_received;
   uint64_t said = loop_->stats().bytes_sent;
   auto since = steady_clock::now();
   while (!condition()) {
     if (lost_) return *lost_;
-    if (cancelled_.exchange(false)) {
-      return Error{ErrorCode::kCancelled,
-                   "server " + options_.address + ": the wait was cancelled"};
-    }
     const auto left = since + options_.silence_timeout - steady_clock::now();
     if (left <= left.zero()) {
-      fail(unavailable(options_.address, "was silent for " +
-                                             std::to_string(options_.silence_timeout.count()) +
-                                             " ms while an answer was due"));
+      give_up(unavailable(options_.address, "was silent for " +
+                                                std::to_string(options_.silence_timeout.count()) +
+                                                " ms while an answer was due"));
       return *lost_;
     }
-    const auto ran = loop_->run_once(left);
-    if (!ran && ran.error().code != ErrorCode::kCancelled) return ran.error();
+    DJINN_CHECK(run_once(left));
     if (loop_->stats().bytes_received != heard || loop_->stats().bytes_sent != said) {
       heard = loop_->stats().bytes_received;
       said = loop_->stats().bytes_sent;
       since = steady_clock::now();
     }
-    turn.lend();
+    if (turn != nullptr) turn->lend();
   }
   return {};
+}
+
+// Ends the conversation from this side. The connection goes at once: the kernel may hold memory
+// that its owner frees when he hears of it.
+void Session::give_up(Error error) {
+  fail(std::move(error));
+  connection_.reset();
 }
 
 Result<> Session::send_upload(const UploadSource& source, bool artifact) {
@@ -223,11 +249,8 @@ Result<> Session::send_upload(const UploadSource& source, bool artifact) {
     sending->owner.reset();
   });
   counters_.upload_bytes += source.bytes.size();
-  while (source.owner == nullptr && !sending->done) {
-    DJINN_CHECK(loop_->run_once(options_.silence_timeout));
-    if (lost_) return *lost_;
-  }
-  return {};
+  if (source.owner != nullptr) return {};
+  return run_alone([&] { return sending->done && !lost_; });
 }
 
 Result<> Session::upload(const UploadSource& source) {
@@ -249,13 +272,9 @@ Result<> Session::offer(std::span<const UploadSource> sources, std::vector<bool>
   offer_reply_.reset();
   bool sent = false;
   connection_->send(FrameKind::kOffer, message.bytes(), {}, [&sent] { sent = true; });
-  while (!(sent && offer_reply_)) {
-    // The turn is kept: offers are answered at once, and one is under way at a time.
-    if (lost_) return *lost_;
-    DJINN_CHECK(loop_->run_once(options_.silence_timeout));
-  }
+  DJINN_CHECK(run_alone([&] { return sent && offer_reply_.has_value(); }));
   if (offer_reply_->size() != sources.size()) {
-    fail(unavailable(options_.address, "answered an offer of another length"));
+    give_up(unavailable(options_.address, "answered an offer of another length"));
     return *lost_;
   }
   have = std::move(*offer_reply_);
@@ -289,7 +308,12 @@ Result<codec::StatsReply> Session::server_stats() {
   const uint32_t tag = ++stats_tag_;
   const codec::Message request = codec::encode(codec::StatsRequest{.tag = tag});
   connection_->send(FrameKind::kStats, request.bytes(), {}, nullptr);
-  DJINN_CHECK(run_until(turn, [this, tag] { return stats_reply_ && stats_reply_->tag == tag; }));
+  const uint64_t cancels = cancels_;
+  const auto answered = [&] { return stats_reply_ && stats_reply_->tag == tag; };
+  DJINN_CHECK(run_until(&turn, [&] { return answered() || cancels_ != cancels; }));
+  if (!answered()) {
+    return Error{ErrorCode::kCancelled, "server " + options_.address + ": the wait was cancelled"};
+  }
   return *stats_reply_;
 }
 
@@ -300,7 +324,7 @@ SessionCounters Session::counters() {
 }
 
 void Session::cancel() {
-  cancelled_ = true;
+  ++cancels_;
   loop_->wake();
 }
 

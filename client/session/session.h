@@ -57,6 +57,7 @@ struct PendingAnswer {
   std::vector<std::byte> bytes;  // A deferred op (`into` is empty): its encoded results.
   std::optional<Error> error;
   bool done = false;
+  bool abandoned = false;  // The wait was cancelled: `into` is gone.
 };
 
 // Bytes to upload, and who keeps them alive.
@@ -118,7 +119,7 @@ class Session : private transport::FrameSink {
   [[nodiscard]] const std::vector<std::string>& unsupported() const { return unsupported_; }
   SessionCounters counters();
 
-  // Ends blocked calls with kCancelled. Async-signal-safe.
+  // Ends calls that wait for an answer with kCancelled; the session goes on. Async-signal-safe.
   void cancel();
 
  private:
@@ -134,8 +135,17 @@ class Session : private transport::FrameSink {
   void send_job(InFlight& job, const codec::Job& message);
   Result<> offer(std::span<const UploadSource> sources, std::vector<bool>& have);
   Result<> send_upload(const UploadSource& source, bool artifact);
-  // Runs the loop until the condition holds. The caller has the turn; it may lend it meanwhile.
-  Result<> run_until(Turn& turn, const std::function<bool()>& condition);
+  // Runs the loop until the condition holds, the connection is lost, or the server has been silent
+  // for too long. The caller has the turn, and lends it meanwhile if he hands it over.
+  Result<> run_until(Turn* turn, const std::function<bool()>& condition);
+  // For what must not be interleaved: memory of the caller that the kernel reads, questions of
+  // which one is under way at a time. Not to be cancelled.
+  Result<> run_alone(const std::function<bool()>& condition) {
+    return run_until(nullptr, condition);
+  }
+  Result<> run_once(std::chrono::nanoseconds timeout);
+  void abandon(PendingAnswer& answer);
+  void give_up(Error error);
   void finish_before(uint32_t job);
   void resync(const codec::Resync& message);
   void fail(Error error);
@@ -158,7 +168,7 @@ class Session : private transport::FrameSink {
   std::condition_variable changed_;
   bool taken_ = false;
   int wanted_ = 0;
-  std::atomic<bool> cancelled_{false};
+  std::atomic<uint64_t> cancels_{0};
 
   PlanCache plans_;
   std::deque<std::shared_ptr<InFlight>> in_flight_;

@@ -12,6 +12,7 @@
 #include <torch/library.h>
 
 #include "client/session/hash_cache.h"
+#include "client/torch/dtypes.h"
 #include "client/torch/op_info.h"
 #include "client/torch/recorder.h"
 #include "client/torch/remote_device.h"
@@ -61,7 +62,9 @@ void pack(const Tensor& tensor, std::byte* out) {
 
 void write_upload(RemoteDevice& device, graph::UploadForm form, const Tensor& to) {
   device.writer().upload(form, to.nbytes());
+  EntryGuard guard(device.writer());
   device.write_operand(to);
+  guard.written();
   device.entry_done();
 }
 
@@ -152,6 +155,12 @@ uint64_t shared_from(RemoteDevice& device) {
 // Same type, same sizes.
 void upload(const Tensor& from, const Tensor& to) {
   RemoteDevice& device = RemoteDevice::of(to);
+  {
+    // Before bytes are taken, which no entry would speak of.
+    const auto hold = RemoteDevice::lock();
+    device.check_session(context_of(to));
+    (void)to_wire(to.scalar_type());
+  }
   if (from.nbytes() >= kArtifactBytesMin && from.is_contiguous() && fills_fresh_storage(to)) {
     const uint64_t least = shared_from(device);
     if (least != 0 && from.nbytes() >= least) {

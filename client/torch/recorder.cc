@@ -54,22 +54,6 @@ void check_outputs(const OpInfo& op, const Stack& stack, size_t begin) {
   }
 }
 
-// Takes an entry back if writing its arguments throws.
-class EntryGuard {
- public:
-  explicit EntryGuard(graph::PlanWriter& writer) : writer_(writer) {}
-  ~EntryGuard() {
-    if (!written_) writer_.abandon_entry();
-  }
-  EntryGuard(const EntryGuard&) = delete;
-  EntryGuard& operator=(const EntryGuard&) = delete;
-  void written() { written_ = true; }
-
- private:
-  graph::PlanWriter& writer_;
-  bool written_ = false;
-};
-
 class Recording {
  public:
   Recording(OpInfo& op, Stack& stack, size_t begin, RemoteDevice& device)

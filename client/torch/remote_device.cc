@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "client/torch/remote_device.h"
 
-#include "client/session/hash_cache.h"
 
 #include <pthread.h>
 #include <unistd.h>
@@ -13,6 +12,7 @@
 #include <c10/util/Exception.h>
 #include <torch/version.h>
 
+#include "client/session/hash_cache.h"
 #include "client/torch/dtypes.h"
 #include "client/torch/generator.h"
 #include "operators/allow_list.h"
@@ -217,6 +217,7 @@ void RemoteDevice::forget(StorageContext* context) noexcept {
 
 void RemoteDevice::record_resize(StorageContext& context, size_t bytes) {
   const Lock hold = lock();
+  check_session(context);
   // Known, or used in this flush: the server must hear of it. Otherwise nobody saw the old length.
   if (context.record.known || context.record.epoch != 0) {
     writer_.resize(context.record, bytes);
@@ -228,10 +229,14 @@ void RemoteDevice::record_resize(StorageContext& context, size_t bytes) {
 
 // -- the log
 
-void RemoteDevice::write_operand(StorageContext& context, c10::ScalarType type,
-                                 c10::IntArrayRef sizes, c10::IntArrayRef strides, int64_t offset) {
+void RemoteDevice::check_session(const StorageContext& context) const {
   TORCH_CHECK(context.generation == generation_, "djinn: the tensor belongs to a session with ",
               options_.server, " that is over");
+}
+
+void RemoteDevice::write_operand(StorageContext& context, c10::ScalarType type,
+                                 c10::IntArrayRef sizes, c10::IntArrayRef strides, int64_t offset) {
+  check_session(context);
   writer_.operand(context.record, to_wire(type), {sizes.data(), sizes.size()},
                   {strides.data(), strides.size()}, offset);
 }
@@ -322,7 +327,9 @@ void RemoteDevice::fetch(const at::Tensor& tensor, std::span<std::byte> into) {
   {
     const Lock hold = lock();
     writer_.fetch();
+    EntryGuard guard(writer_);
     write_operand(tensor);
+    guard.written();
     ++ops_recorded_;
     PendingAnswer* const answers[] = {&answer};
     cut(answers);

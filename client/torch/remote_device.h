@@ -25,6 +25,23 @@
 
 namespace djinn::client {
 
+// Takes an entry back if writing its arguments throws.
+// The caller has the lock.
+class EntryGuard {
+ public:
+  explicit EntryGuard(graph::PlanWriter& writer) : writer_(writer) {}
+  ~EntryGuard() {
+    if (!written_) writer_.abandon_entry();
+  }
+  EntryGuard(const EntryGuard&) = delete;
+  EntryGuard& operator=(const EntryGuard&) = delete;
+  void written() { written_ = true; }
+
+ private:
+  graph::PlanWriter& writer_;
+  bool written_ = false;
+};
+
 class RemoteDevice {
  public:
   using Lock = std::unique_lock<std::recursive_mutex>;
@@ -48,6 +65,8 @@ class RemoteDevice {
   // The app dropped a storage. Never throws; does nothing in a forked child.
   static void forget(StorageContext* context) noexcept;
   void record_resize(StorageContext& context, size_t bytes);
+  // Throws if the storage's session is over. The caller has the lock.
+  void check_session(const StorageContext& context) const;
 
   // -- the log; the caller has the lock
   graph::PlanWriter& writer() { return writer_; }

@@ -201,6 +201,17 @@ bool gru_cell_backward(const Stack& stack, size_t begin, Prediction& out) {
   return true;
 }
 
+bool repeat(const Stack& stack, size_t begin, Prediction& out) {
+  const at::Tensor& self = tensor(stack, begin);
+  auto sizes = stack[begin + 1].toIntVector();
+  const auto rank = static_cast<size_t>(self.dim());
+  if (sizes.size() < rank) return false;
+  for (size_t d = 0; d < rank; ++d) sizes[sizes.size() - rank + d] *= self.sizes()[d];
+  if (std::any_of(sizes.begin(), sizes.end(), [](int64_t size) { return size < 0; })) return false;
+  out.push_back(contiguous(sizes, self.scalar_type()));
+  return true;
+}
+
 // A mask that is larger than self enlarges the result.
 bool masked_fill(const Stack& stack, size_t begin, Prediction& out) {
   const at::Tensor& self = tensor(stack, begin);
@@ -225,6 +236,7 @@ Rule shape_rule(const std::string& name) {
       {"aten::_thnn_fused_gru_cell_backward", gru_cell_backward},
       {"aten::relu", unary},
       {"aten::masked_fill.Scalar", masked_fill},
+      {"aten::repeat", repeat},
       {"aten::conj_physical_", unary},
   };
   const auto found = rules.find(name);

@@ -26,10 +26,13 @@ const at::Tensor& resize_remote(const at::Tensor& self, c10::IntArrayRef sizes,
                                 std::optional<c10::MemoryFormat> format) {
   c10::TensorImpl* const impl = self.unsafeGetTensorImpl();
   if (self.sizes() == sizes && !format) return self;
-  impl->set_sizes_contiguous(sizes);
   const size_t bytes = at::detail::computeStorageNbytesContiguous(
       sizes, self.dtype().itemsize(), static_cast<size_t>(self.storage_offset()));
-  if (self.numel() > 0 && bytes > self.storage().nbytes()) resize_storage(self.storage(), bytes);
+  // First, for it may throw.
+  if (c10::multiply_integers(sizes) > 0 && bytes > self.storage().nbytes()) {
+    resize_storage(self.storage(), bytes);
+  }
+  impl->set_sizes_contiguous(sizes);
   if (format && *format != c10::MemoryFormat::Preserve) impl->empty_tensor_restride(*format);
   return self;
 }

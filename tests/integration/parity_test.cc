@@ -27,8 +27,6 @@ const auto* const kServer = ::testing::AddGlobalTestEnvironment(new Server);
 
 class Parity : public ::testing::TestWithParam<Program> {};
 
-void PrintTo(const Program& program, std::ostream* out) { *out << program.name; }  // NOLINT: gtest
-
 // All element types that are compared become double, or complex double seen as doubles.
 at::Tensor comparable(const at::Tensor& tensor) {
   auto host = tensor.detach().cpu();

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <functional>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,7 @@ struct Program {
   std::function<std::vector<at::Tensor>(at::Device)> run;
   double tolerance = 0;  // 0: equal to the last bit
 };
+inline void PrintTo(const Program& program, std::ostream* out) { *out << program.name; }  // NOLINT
 
 // Modules of torch::nn, forward and backward.
 [[nodiscard]] std::vector<Program> module_programs();

@@ -35,7 +35,8 @@ Tensor plain(const Tensor& tensor) {
 
 }  // namespace
 
-RandomProgram::RandomProgram(uint64_t seed) : random_(seed) {
+RandomProgram::RandomProgram(uint64_t seed, at::Device remote)
+    : random_(seed), remote_{remote, {}} {
   fetch_all_ = std::getenv("DJINN_FETCH_ALL") != nullptr;  // NOLINT(concurrency-mt-unsafe)
   tracked_ = chance(30);
   complex_ = chance(50);
@@ -146,31 +147,39 @@ void RandomProgram::fetch(size_t i) {
   }
 }
 
+// The CPU refused: djinn must, too, or may learn of it later; then the program ends here.
+void RandomProgram::refuse(const Act& act, const std::string& why, bool may_come_later) {
+  const bool overlap = why.starts_with("unsupported operation");
+  if (overlap && !tracked_) return;  // Left out: it changed nothing, and autograd has seen nothing.
+  try {
+    (void)act(remote_);
+  } catch (const c10::Error& error) {
+    return;
+  }
+  if (!may_come_later && !overlap) fail("only the CPU refused: " + why);
+  over_ = true;
+}
+
 bool RandomProgram::apply(const std::string& text, const Act& act, Refusal refusal) {
   steps_.push_back(text);
   const std::string before = geometry();
   Tensor host;
-  std::string refused;
   try {
     host = act(host_);
   } catch (const c10::Error& error) {
-    refused = first_line(error);
-    steps_.back() += "   // refused: " + refused;
-    // About overlaps the server's kernel complains, to who reads what was written.
-    if (refusal == Refusal::kLeftOut || refused.starts_with("unsupported operation")) {
-      over_ = geometry() != before;  // Refused half-way: nothing to compare with.
-      return false;
-    }
+    const std::string why = first_line(error);
+    steps_.back() += "   // refused: " + why;
+    over_ = geometry() != before;  // Refused half-way: nothing to compare with.
+    if (!over_) refuse(act, why, refusal == Refusal::kLater);
+    return false;
   }
   Tensor remote;
   try {
     remote = act(remote_);
-    if (!refused.empty()) fail("only the CPU refused: " + refused);
   } catch (const c10::Error& error) {
-    if (refused.empty()) fail("only djinn refused: " + first_line(error));
+    fail("only djinn refused: " + first_line(error));
     return false;
   }
-  if (difference_) return false;
   if (host.defined() != remote.defined()) {
     fail("a tensor is defined on one side only");
   } else if (host.defined() && remote.is_cpu()) {
@@ -232,8 +241,9 @@ void RandomProgram::draw_step() {
 }
 
 std::optional<std::string> RandomProgram::run(int steps) {
-  for (int i = 0; i < steps && !difference_ && !over_; ++i) {
+  for (int i = 0; i < steps && !difference_; ++i) {
     draw_step();
+    if (over_) break;
     while (size() > kTensorsMax) drop(any());
     if (!difference_ && chance(8)) fetch(any());
     for (size_t k = 0; fetch_all_ && k < size() && !difference_; ++k) fetch(k);

@@ -25,13 +25,13 @@ struct Pool {
 };
 using Act = std::function<at::Tensor(Pool&)>;
 
-// What happens when the CPU refuses a step: djinn must refuse it, too (shapes), or the step is left
-// out (what the CPU's kernel says while it runs is known to djinn only later).
-enum class Refusal { kBoth, kLeftOut };
+// What the CPU refuses because of shapes, djinn refuses at once as well. What the CPU's kernel says
+// while it runs, djinn may know only later: such a step ends the program.
+enum class Refusal { kAtOnce, kLater };
 
 class RandomProgram {
  public:
-  explicit RandomProgram(uint64_t seed);
+  explicit RandomProgram(uint64_t seed, at::Device remote = at::Device("djinn"));
 
   // Draws and runs so many steps. Returns what differed, or nothing.
   std::optional<std::string> run(int steps);
@@ -39,7 +39,7 @@ class RandomProgram {
 
   // -- for the steps (random_steps.h)
   // One step on both sides. A tensor that it returns joins the pool.
-  bool apply(const std::string& text, const Act& act, Refusal refusal = Refusal::kBoth);
+  bool apply(const std::string& text, const Act& act, Refusal refusal = Refusal::kAtOnce);
   // After a step that may have enlarged the storage of a tensor from so many bytes: the new bytes
   // are anything on the CPU, so they are filled.
   void fill_grown(size_t i, size_t bytes_before);
@@ -61,10 +61,12 @@ class RandomProgram {
   std::vector<int64_t> sizes(int64_t rank_max, int64_t size_max);
   at::ScalarType type();
   [[nodiscard]] bool tracked() const { return tracked_; }
+  [[nodiscard]] bool over() const { return over_; }
 
  private:
   void draw_step();
   void fail(const std::string& what);
+  void refuse(const Act& act, const std::string& why, bool may_come_later);
   [[nodiscard]] std::string geometry() const;
   void compare_geometry(size_t i);
   void compare_bits(const std::string& name, const at::Tensor& host, const at::Tensor& remote);
@@ -77,7 +79,7 @@ class RandomProgram {
   bool complex_ = false;
   bool tracked_ = false;  // Tensors are made from leaves that require gradients.
   Pool host_{at::kCPU, {}};
-  Pool remote_{at::Device("djinn"), {}};
+  Pool remote_;
   std::vector<std::pair<at::Tensor, at::Tensor>> leaves_;
   std::vector<std::string> steps_;
   std::optional<std::string> difference_;

@@ -79,7 +79,7 @@ void write_tensor(Program& p) {
         kind == 0 ? t.copy_(other) : kind == 1 ? t.add_(other) : t.mul_(other);
         return Tensor();
       },
-      Refusal::kLeftOut);
+      Refusal::kLater);
 }
 
 void write_part(Program& p) {
@@ -137,18 +137,18 @@ void reshape_in_place(Program& p) {
   switch (p.below(4)) {
     case 0:
       return change(
-          p, i, "t_()", [](Tensor& t) { t.t_(); }, Refusal::kBoth);
+          p, i, "t_()", [](Tensor& t) { t.t_(); }, Refusal::kAtOnce);
     case 1:
       return change(
           p, i, c10::str("unsqueeze_(", dim, ")"), [=](Tensor& t) { t.unsqueeze_(dim); },
-          Refusal::kBoth);
+          Refusal::kAtOnce);
     case 2:
       return change(
-          p, i, "squeeze_()", [](Tensor& t) { t.squeeze_(); }, Refusal::kBoth);
+          p, i, "squeeze_()", [](Tensor& t) { t.squeeze_(); }, Refusal::kAtOnce);
     default:
       return change(
           p, i, c10::str("transpose_(", dim, ", 0)"), [=](Tensor& t) { t.transpose_(dim, 0); },
-          Refusal::kBoth);
+          Refusal::kAtOnce);
   }
 }
 
@@ -158,7 +158,7 @@ void resize(Program& p) {
   const size_t before = p.host(i).storage().nbytes();
   const Sizes sizes = p.sizes(3, 5);
   change(
-      p, i, "resize_(" + list(sizes) + ")", [=](Tensor& t) { t.resize_(sizes); }, Refusal::kBoth);
+      p, i, "resize_(" + list(sizes) + ")", [=](Tensor& t) { t.resize_(sizes); }, Refusal::kAtOnce);
   p.fill_grown(i, before);
 }
 
@@ -231,7 +231,7 @@ void combine(Program& p) {
             return at::where(a > 0, a, b);
         }
       },
-      Refusal::kLeftOut);
+      Refusal::kLater);
 }
 
 void combine_into(Program& p) {
@@ -250,14 +250,14 @@ void combine_into(Program& p) {
             : at::add_out(pool.t[out], pool.t[i], pool.t[j]);
         return Tensor();
       },
-      Refusal::kLeftOut);
+      Refusal::kLater);
   if (ran) p.fill_grown(out, before);
 }
 
 void reduce(Program& p) {
   const size_t i = p.any();
   const int64_t dim = any_dim(p, i);
-  const auto refusal = Refusal::kLeftOut;
+  const auto refusal = Refusal::kLater;
   switch (p.below(8)) {
     case 0:
       return make(

@@ -47,21 +47,25 @@ TEST(ViewPrograms, GiveTheBitsOfTheCpu) {
   std::printf("DJINN_SEED=%lu\n", seed);
   uint64_t steps = 0;
   uint64_t refused = 0;
+  uint64_t ended_early = 0;
   for (uint64_t i = only == UINT64_MAX ? 0 : only; i < programs || i == only; ++i) {
     RandomProgram program(seed * 1'000'003 + i);
     const auto difference = program.run(static_cast<int>(program.between(5, 60)));
     ASSERT_FALSE(difference) << "DJINN_SEED=" << seed << " DJINN_PROGRAM=" << i << ":\n"
                              << listing(program) << *difference;
     steps += program.steps().size();
+    ended_early += program.over() ? 1 : 0;
     for (const std::string& step : program.steps()) {
       refused += step.find("// refused") != std::string::npos ? 1 : 0;
     }
     if (only != UINT64_MAX) break;
   }
   const Stats stats = djinn::stats();
-  std::printf("%lu programs, %lu steps (%lu refused), %lu operators, %lu fetches\n", programs,
-              steps, refused, stats.ops_recorded, stats.fetches);
+  std::printf(
+      "%lu programs (%lu ended early), %lu steps (%lu refused), %lu operators, %lu fetches\n",
+      programs, ended_early, steps, refused, stats.ops_recorded, stats.fetches);
   EXPECT_LT(refused * 3, steps) << "the programs hardly run";
+  EXPECT_LE(ended_early * 3, programs) << "the programs hardly run";
 }
 
 }  // namespace

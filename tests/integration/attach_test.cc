@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+// A second app with the same weights: nothing is sent, nothing is hashed again, one copy is kept -
+// until somebody writes.
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <gtest/gtest.h>
+
+#include "client/djinn.h"
+#include "tests/support/app_process.h"
+#include "tests/support/server_process.h"
+
+namespace djinn::testing {
+namespace {
+
+constexpr int64_t kBytes = 16 << 20;
+constexpr int64_t kFloats = kBytes / 4;
+constexpr int64_t kLittle = 64 << 10;  // Messages, plans, small tensors.
+
+// A file of weights in a folder of its own.
+class Weights {
+ public:
+  Weights() {
+    std::string name = ::testing::TempDir() + "/djinn-weights-XXXXXX";
+    folder_ = mkdtemp(name.data());
+    write(1);
+  }
+  ~Weights() { std::filesystem::remove_all(folder_); }
+  Weights(const Weights&) = delete;
+  Weights& operator=(const Weights&) = delete;
+
+  void write(float first) const {
+    const auto values = at::arange(kFloats).to(at::kFloat).add_(first);
+    std::ofstream out(path(), std::ios::binary | std::ios::trunc);
+    out.write(static_cast<const char*>(values.const_data_ptr()), kBytes);
+  }
+  [[nodiscard]] std::string path() const { return folder_ + "/weights"; }
+  [[nodiscard]] std::string folder() const { return folder_; }
+
+ private:
+  std::string folder_;
+};
+
+std::unique_ptr<AppProcess> load(const Weights& weights, const ServerProcess& server) {
+  const std::vector<std::string> args{"weights", "djinn", weights.path(), "8"};
+  return std::make_unique<AppProcess>(args, server.address(),
+                                      std::vector<std::string>{"HOME=" + weights.folder()});
+}
+
+void connect_to(const std::string& address) {
+  at::set_num_threads(1);
+  djinn::connect({.server = address});
+}
+
+TEST(ASecondApp, SendsNoWeightsAndHashesNone) {
+  const Weights weights;
+  const ServerProcess server({"--threads", "1"});
+  connect_to(server.address());
+  const auto before = static_cast<int64_t>(server_stats().device_bytes);
+  const auto first = load(weights, server);
+  const std::string sum = first->line();
+  const auto one_copy = static_cast<int64_t>(server_stats().device_bytes) - before;
+  EXPECT_GE(one_copy, kBytes);
+
+  const auto second = load(weights, server);
+  EXPECT_EQ(second->line(), sum);
+  const auto two_apps = static_cast<int64_t>(server_stats().device_bytes) - before;
+  EXPECT_LT(two_apps, one_copy + kBytes / 8) << "they share one copy";
+
+  EXPECT_EQ(second->wait(), 0) << second->errors();
+  EXPECT_EQ(second->stat("hashed_bytes"), 0) << second->errors();
+  EXPECT_EQ(second->stat("shared_bytes"), kBytes);
+  EXPECT_LT(second->stat("upload_bytes"), kLittle);
+  EXPECT_LT(second->stat("bytes_sent"), kLittle);
+  EXPECT_EQ(first->wait(), 0) << first->errors();
+  EXPECT_EQ(first->stat("hashed_bytes"), kBytes);
+  EXPECT_GE(first->stat("upload_bytes"), kBytes);
+}
+
+TEST(ASecondApp, AfterTheFirstHasGoneSendsNoWeights) {
+  const Weights weights;
+  const ServerProcess server({"--threads", "1"});
+  std::string sum;
+  for (int app = 0; app < 3; ++app) {
+    const auto it = load(weights, server);
+    const std::string its_sum = it->line();
+    if (app == 0) sum = its_sum;
+    EXPECT_EQ(its_sum, sum);
+    EXPECT_EQ(it->wait(), 0) << it->errors();
+    EXPECT_EQ(it->stat("hashed_bytes"), app == 0 ? kBytes : 0);
+    EXPECT_LT(it->stat("bytes_sent"), app == 0 ? 2 * kBytes : kLittle);
+  }
+}
+
+TEST(ASecondApp, HashesAFileThatChanged) {
+  const Weights weights;
+  const ServerProcess server({"--threads", "1"});
+  const auto first = load(weights, server);
+  const std::string sum = first->line();
+  EXPECT_EQ(first->wait(), 0) << first->errors();
+  weights.write(2);
+  const auto second = load(weights, server);
+  EXPECT_NE(second->line(), sum);
+  EXPECT_EQ(second->wait(), 0) << second->errors();
+  EXPECT_EQ(second->stat("hashed_bytes"), kBytes);
+  EXPECT_GE(second->stat("upload_bytes"), kBytes);
+}
+
+TEST(SharedWeights, AreCopiedBeforeOneAppWritesThem) {
+  const Weights weights;
+  const ServerProcess server({"--threads", "1"});
+  const auto writer = load(weights, server);
+  const auto reader = load(weights, server);
+  const double sum = std::stod(writer->line());
+  EXPECT_EQ(std::stod(reader->line()), sum);
+  writer->write("add");
+  EXPECT_EQ(std::stod(writer->line()), sum + kFloats);
+  // Who comes later gets what the file says, not what was written.
+  const auto later = load(weights, server);
+  EXPECT_EQ(std::stod(later->line()), sum);
+  reader->write("add");
+  EXPECT_EQ(std::stod(reader->line()), sum + kFloats);
+  writer->write("add");
+  EXPECT_EQ(std::stod(writer->line()), sum + 2 * kFloats);
+  for (const auto* app : {&writer, &reader, &later}) EXPECT_EQ((*app)->wait(), 0);
+  EXPECT_LT(later->stat("bytes_sent"), kLittle);
+}
+
+// The schema of batch norm does not say that it writes the running statistics.
+TEST(SharedWeights, AreCopiedBeforeAHiddenWrite) {
+  constexpr int64_t kChannels = 1 << 17;
+  const ServerProcess server({"--threads", "1"});
+  connect_to(server.address() + "," + server.address());
+  const at::Device mine("djinn:0");
+  const at::Device theirs("djinn:1");
+  const auto statistics = at::arange(kChannels).to(at::kFloat);
+  const auto variance = at::ones({kChannels});
+  const auto my_mean = statistics.to(mine);
+  const auto my_variance = variance.to(mine);
+  const auto their_mean = statistics.to(theirs);
+  EXPECT_EQ(their_mean.select(0, 7).item<float>(), 7);
+  EXPECT_GE(stats(1).shared_bytes, uint64_t{kChannels * 4}) << "the test is about shared bytes";
+  const auto x = at::full({2, kChannels}, 3.0F, at::TensorOptions(mine));
+  (void)at::native_batch_norm(x, {}, {}, my_mean, my_variance, /*training=*/true, 0.5, 1e-5);
+  EXPECT_EQ(my_mean.select(0, 7).item<float>(), 5) << "half of 7 and half of 3";
+  EXPECT_EQ(their_mean.select(0, 7).item<float>(), 7);
+  EXPECT_TRUE(their_mean.cpu().equal(statistics));
+}
+
+}  // namespace
+}  // namespace djinn::testing
