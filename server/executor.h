@@ -123,6 +123,7 @@ class Device {
   // What may give memory back before an allocation fails: frees about so many bytes of buffers that
   // nobody uses, and returns how many. Called by any thread that holds no lock of the device's.
   using Reclaim = std::function<uint64_t(uint64_t bytes)>;
+  // NOLINTNEXTLINE(performance-unnecessary-value-param): who overrides it keeps it.
   virtual void set_reclaim(Reclaim /*reclaim*/) {}
 };
 

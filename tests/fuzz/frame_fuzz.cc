@@ -200,6 +200,7 @@ Story read_in_pieces(std::span<const std::byte> stream, uint64_t seed) {
 }  // namespace
 }  // namespace djinn::fuzz
 
+// NOLINTNEXTLINE(readability-identifier-naming): libFuzzer calls it by this name.
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace djinn::fuzz;  // NOLINT(google-build-using-namespace)
   Input input(data, size);

@@ -59,6 +59,7 @@ void check(Input& input) {
 }  // namespace
 }  // namespace djinn::fuzz
 
+// NOLINTNEXTLINE(readability-identifier-naming): libFuzzer calls it by this name.
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   djinn::fuzz::Input input(data, size);
   djinn::fuzz::check(input);

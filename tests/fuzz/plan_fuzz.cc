@@ -176,6 +176,7 @@ void check(graph::ByteSpan structure) {
 }  // namespace
 }  // namespace djinn::fuzz
 
+// NOLINTNEXTLINE(readability-identifier-naming): libFuzzer calls it by this name.
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace djinn;  // NOLINT(google-build-using-namespace)
   fuzz::Input input(data, size);

@@ -174,6 +174,7 @@ bool receive(MessageTag tag, const std::vector<uint8_t>& bytes, Desk& desk) {
 }  // namespace
 }  // namespace djinn::fuzz
 
+// NOLINTNEXTLINE(readability-identifier-naming): libFuzzer calls it by this name.
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace djinn::fuzz;  // NOLINT(google-build-using-namespace)
   Input input(data, size);

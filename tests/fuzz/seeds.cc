@@ -273,7 +273,8 @@ struct Conversation {
   }
 };
 
-bool requests(Corpus corpus) {
+// A client that works, and the step of a loop that is as predicted in the end.
+void add_work(Corpus& corpus) {
   constexpr std::array<uint8_t, 16> kHash{};
   constexpr std::array<uint8_t, 64> kNames{1, 2, 3};
   Conversation work;
@@ -307,7 +308,10 @@ bool requests(Corpus corpus) {
                         .plan = first ? graph::ByteSpan(flush.structure) : graph::ByteSpan()});
   }
   corpus.add("work", work.seed);
+}
 
+// Every kind of plan in a job of its own.
+void add_jobs(Corpus& corpus) {
   uint32_t number = 0;
   for (const Flush& flush : all_flushes()) {
     ByteString patch;
@@ -325,7 +329,10 @@ bool requests(Corpus corpus) {
                                          .plan = packed_plan});
     corpus.add("packed-" + std::to_string(number++), one.seed);
   }
+}
 
+// What servers say.
+void add_answers(Corpus& corpus) {
   Conversation answers;
   answers.say(MessageTag::kHelloReply, codec::HelloReply{.session = 1, .device = "cpu"});
   answers.say(MessageTag::kOperatorsReply, codec::OperatorsReply{.unsupported = {1}});
@@ -344,6 +351,12 @@ bool requests(Corpus corpus) {
       .part(graph::encode_results({std::monostate{}, graph::UndefinedTensor{}, int64_t{-3}, 0.5,
                                    true, tensor, std::vector{tensor, tensor}}));
   corpus.add("answers", answers.seed);
+}
+
+bool requests(Corpus corpus) {
+  add_work(corpus);
+  add_jobs(corpus);
+  add_answers(corpus);
   return corpus.good();
 }
 
