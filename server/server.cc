@@ -11,7 +11,8 @@
 namespace djinn::server {
 namespace {
 
-constexpr uint64_t kTickNs = 100'000'000;  // While someone is restless.
+constexpr uint64_t kTickNs = 1'000'000'000;     // While someone is restless,
+constexpr uint64_t kDrainTickNs = 50'000'000;  // and while all are asked to go.
 constexpr size_t kTurnedAwayMax = 64;      // Connections that are told that there are too many.
 constexpr std::chrono::nanoseconds kForever{-1};
 
@@ -29,6 +30,7 @@ Server::Server(transport::Loop& loop, Device& device, ServerOptions options)
              .plans = plans_,
              .access = options_.access,
              .loop = loop,
+             .closed = [this] { next_tick_ns_ = 0; },  // Who is gone is forgotten at once.
              .refuse_upload = [this](SessionId session, UploadId upload) {
                post([this, session, upload] {
                  const auto at = sessions_.find(session);
@@ -89,6 +91,7 @@ void Server::begin_drain() {
   spdlog::info("stopping: {} sessions", sessions_.size());
   draining_ = true;
   drain_until_ns_ = now_ns() + kDrainNs;
+  next_tick_ns_ = 0;
   listeners_.clear();
   for (const auto& [id, session] : sessions_) session->drain();
 }
@@ -99,7 +102,7 @@ Result<> Server::turn() {
   take_reports();
   run_posted();
   const uint64_t now = now_ns();
-  if (calls && *calls > 0) next_tick_ns_ = std::min(next_tick_ns_, now + kTickNs);
+  if (calls && *calls > 0) next_tick_ns_ = std::min(next_tick_ns_, now + tick_ns());
   if (now >= next_tick_ns_) tick(now);
   return Unit{};
 }
@@ -109,6 +112,8 @@ std::chrono::nanoseconds Server::patience() const {
   const uint64_t now = now_ns();
   return std::chrono::nanoseconds(next_tick_ns_ > now ? next_tick_ns_ - now : 0);
 }
+
+uint64_t Server::tick_ns() const { return draining_ ? kDrainTickNs : kTickNs; }
 
 void Server::take_reports() {
   runner_.take_reports(reports_);
@@ -143,7 +148,7 @@ void Server::tick(uint64_t now) {
     session->tick(now);
     restless = restless || session->restless();
   }
-  next_tick_ns_ = restless ? now + kTickNs : UINT64_MAX;  // Whatever arrives sets it again.
+  next_tick_ns_ = restless ? now + tick_ns() : UINT64_MAX;  // Whatever arrives sets it again.
 }
 
 size_t Server::session_bytes() const {

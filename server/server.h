@@ -64,6 +64,7 @@ class Server {
   void tick(uint64_t now);
   void begin_drain();
   [[nodiscard]] std::chrono::nanoseconds patience() const;
+  [[nodiscard]] uint64_t tick_ns() const;
 
   transport::Loop& loop_;
   const ServerOptions options_;

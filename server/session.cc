@@ -138,6 +138,7 @@ void Session::on_closed(const Error& reason) {
   }
   release_jobs();
   state_ = State::kClosed;
+  house_.closed();
 }
 
 // -- the greeting
@@ -372,7 +373,7 @@ void Session::tick(uint64_t now) {
   if (state_ != State::kOpen) return;
   flow();
   const bool someone_waits = answers_due_ > 0 || !pending_stats_.empty();
-  if (someone_waits && !running_paused_ && now >= sender_.last_sent_ns() + kHeartbeatNs) {
+  if (someone_waits && !running_paused_ && now >= sender_.last_sent_ns() + kHeartbeatNs / 2) {
     sender_.send(FrameKind::kHeartbeat, codec::Heartbeat{});
   }
   if (!packed_ && progress_.idle() && now >= last_frame_ns_ + kIdleNs) {

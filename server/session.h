@@ -33,6 +33,7 @@ struct House {
   const Access& access;
   const transport::Loop& loop;
   // Any thread: that session's upload was not what its artifact's name says.
+  std::function<void()> closed;  // A connection is gone. On the loop's thread.
   std::function<void(SessionId, UploadId)> refuse_upload;
 };
 
