@@ -11,9 +11,9 @@
 namespace djinn::server {
 namespace {
 
-constexpr uint64_t kTickNs = 1'000'000'000;     // While someone is restless,
+constexpr uint64_t kTickNs = 1'000'000'000;    // While someone is restless,
 constexpr uint64_t kDrainTickNs = 50'000'000;  // and while all are asked to go.
-constexpr size_t kTurnedAwayMax = 64;      // Connections that are told that there are too many.
+constexpr size_t kTurnedAwayMax = 64;          // Connections that are told that there are too many.
 constexpr std::chrono::nanoseconds kForever{-1};
 
 }  // namespace
@@ -31,12 +31,13 @@ Server::Server(transport::Loop& loop, Device& device, ServerOptions options)
              .access = options_.access,
              .loop = loop,
              .closed = [this] { next_tick_ns_ = 0; },  // Who is gone is forgotten at once.
-             .refuse_upload = [this](SessionId session, UploadId upload) {
-               post([this, session, upload] {
-                 const auto at = sessions_.find(session);
-                 if (at != sessions_.end()) at->second->upload_refused(upload);
-               });
-             }} {
+             .refuse_upload =
+                 [this](SessionId session, UploadId upload) {
+                   post([this, session, upload] {
+                     const auto at = sessions_.find(session);
+                     if (at != sessions_.end()) at->second->upload_refused(upload);
+                   });
+                 }} {
   device.set_reclaim([this](uint64_t bytes) { return artifacts_.evict(bytes); });
 }
 

@@ -124,8 +124,8 @@ std::set<std::string> operators_to_intercept() {
     std::string name = full.substr(full.find("::") + 2);
     const bool explicit_composite =
         handle->hasKernelForDispatchKey(c10::DispatchKey::CompositeExplicitAutograd);
-    if (name.starts_with("_foreach_") || operators::is_whole_composite(name) || whole_operators().contains(name) ||
-        (explicit_composite && whole.contains(full)) ||
+    if (name.starts_with("_foreach_") || operators::is_whole_composite(name) ||
+        whole_operators().contains(name) || (explicit_composite && whole.contains(full)) ||
         handle->hasKernelForDispatchKey(c10::DispatchKey::CompositeExplicitAutogradNonFunctional)) {
       names.insert(std::move(name));
     }

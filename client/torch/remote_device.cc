@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "client/torch/remote_device.h"
 
-
 #include <pthread.h>
 #include <unistd.h>
 

@@ -62,7 +62,8 @@ void batch_norm(const OperatorInfo& op, const Stack& stack) {
   for (const string_view name : {"weight", "bias", "running_mean", "running_var"}) {
     const Tensor tensor = args.tensor(name);
     elements(tensor, channels);
-    if (tensor.defined()) require(tensor.dim() == 1 && tensor.is_contiguous(), "statistics are vectors");
+    if (tensor.defined())
+      require(tensor.dim() == 1 && tensor.is_contiguous(), "statistics are vectors");
   }
   if (args.tensor("weight").defined() && args.tensor("bias").defined()) {
     same_type(args.tensor("weight"), args.tensor("bias"));
@@ -80,7 +81,8 @@ void batch_norm(const OperatorInfo& op, const Stack& stack) {
     if (!args.has(name)) continue;
     const Tensor saved = args.tensor(name);
     if (backward && training) require(saved.defined(), "no statistics of the forward pass");
-    if (saved.defined() && (saved.numel() != 0 || (backward && training))) elements(saved, channels);
+    if (saved.defined() && (saved.numel() != 0 || (backward && training)))
+      elements(saved, channels);
   }
   if (!backward) return;
   const Tensor grad = args.tensor("grad_out");
@@ -147,7 +149,8 @@ void ctc_loss(const OperatorInfo& op, const Stack& stack) {
   require(log_probs.dim() == 3 && log_probs.numel() > 0, "log_probs are [time, batch, classes]");
   floating(log_probs);
   const auto batch = static_cast<size_t>(log_probs.size(1));
-  require(input_lengths.size() == batch && target_lengths.size() == batch, "one length per sequence");
+  require(input_lengths.size() == batch && target_lengths.size() == batch,
+          "one length per sequence");
   require(targets.dim() == 1 || targets.dim() == 2, "targets are vectors or rows");
   indices_below(targets, log_probs.size(2));
   const int64_t blank = args["blank"].toInt();
@@ -286,9 +289,9 @@ void fractional_pool_backward(const OperatorInfo& op, const Stack& stack) {
   const Arguments args(op, stack);
   const auto output = args.ints("output_size");
   const auto sizes = args.tensor("grad_output").sizes();
-  require(output.size() == kSpatial &&
-              sizes.slice(sizes.size() - kSpatial) == c10::IntArrayRef(output),
-          "the gradient is not of this output");
+  require(
+      output.size() == kSpatial && sizes.slice(sizes.size() - kSpatial) == c10::IntArrayRef(output),
+      "the gradient is not of this output");
 }
 
 template <int64_t kSpatial>
@@ -430,7 +433,8 @@ void embedding_bag(const OperatorInfo& op, const Stack& stack) {
   const Tensor weight = args.tensor("weight");
   const Tensor indices = args.tensor("indices");
   const Tensor offsets = args.tensor("offsets");
-  require(weight.dim() == 2 && indices.dim() == 1 && offsets.dim() == 1, "wrong number of dimensions");
+  require(weight.dim() == 2 && indices.dim() == 1 && offsets.dim() == 1,
+          "wrong number of dimensions");
   same_type(indices, offsets);
   indices_below(indices, weight.size(0));
   indices_below(offsets, indices.numel() + 1);
@@ -450,7 +454,8 @@ void embedding_bag_backward(const OperatorInfo& op, const Stack& stack) {
   const Tensor indices = args.tensor("indices");
   const Tensor bags = args.tensor("offset2bag");
   require(grad.dim() == 2 && indices.dim() == 1, "wrong number of dimensions");
-  const int64_t rows = args.has("num_weights") ? args["num_weights"].toInt() : args.tensor("weight").size(0);
+  const int64_t rows =
+      args.has("num_weights") ? args["num_weights"].toInt() : args.tensor("weight").size(0);
   indices_below(indices, rows);
   if (bags.numel() != 0) {
     same_sizes(bags, indices);
@@ -480,7 +485,8 @@ void fused_optimizer(const OperatorInfo& op, const Stack& stack) {
     require(list.size() == params.size(), "one tensor per parameter");
     for (size_t i = 0; i < list.size(); ++i) {
       same(list[i], params[i]);
-      require(list[i].strides() == params[i].strides(), "tensors are laid out like their parameters");
+      require(list[i].strides() == params[i].strides(),
+              "tensors are laid out like their parameters");
     }
   };
   for (const Tensor& param : params) {
@@ -527,7 +533,8 @@ void antialiased_upsample(const OperatorInfo& op, const Stack& stack) {
   require(from.size() == 4 && to.size() == 2, "images are expected");
   constexpr int64_t kFar = int64_t{1} << 40;
   for (size_t d = 0; d < 2; ++d) {
-    require(from[d + 2] > 0 && from[d + 2] < kFar && to[d] > 0 && to[d] < kFar, "an image has no pixels");
+    require(from[d + 2] > 0 && from[d + 2] < kFar && to[d] > 0 && to[d] < kFar,
+            "an image has no pixels");
     const c10::IValue& scale = args[d == 0 ? "scales_h" : "scales_w"];
     if (scale.isNone()) continue;
     const double expected = std::floor(static_cast<double>(from[d + 2]) * scale.toDouble());

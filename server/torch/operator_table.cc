@@ -19,37 +19,56 @@ using c10::TypeKind;
 
 ArgType list_of(const c10::TypePtr& element) {
   switch (element->kind()) {
-    case TypeKind::TensorType: return ArgType::kTensors;
+    case TypeKind::TensorType:
+      return ArgType::kTensors;
     case TypeKind::IntType:
-    case TypeKind::SymIntType: return ArgType::kInts;
-    case TypeKind::FloatType: return ArgType::kFloats;
-    case TypeKind::BoolType: return ArgType::kBools;
-    case TypeKind::NumberType: return ArgType::kScalars;
+    case TypeKind::SymIntType:
+      return ArgType::kInts;
+    case TypeKind::FloatType:
+      return ArgType::kFloats;
+    case TypeKind::BoolType:
+      return ArgType::kBools;
+    case TypeKind::NumberType:
+      return ArgType::kScalars;
     case TypeKind::OptionalType: {
       const auto& inner = element->expectRef<c10::OptionalType>().getElementType();
       return inner->kind() == TypeKind::TensorType ? ArgType::kOptionalTensors
                                                    : ArgType::kUnsupported;
     }
-    default: return ArgType::kUnsupported;
+    default:
+      return ArgType::kUnsupported;
   }
 }
 
 ArgType arg_type(const c10::TypePtr& type) {
   switch (type->kind()) {
-    case TypeKind::TensorType: return ArgType::kTensor;
+    case TypeKind::TensorType:
+      return ArgType::kTensor;
     case TypeKind::IntType:
-    case TypeKind::SymIntType: return ArgType::kInt;
-    case TypeKind::FloatType: return ArgType::kFloat;
-    case TypeKind::BoolType: return ArgType::kBool;
-    case TypeKind::NumberType: return ArgType::kScalar;
-    case TypeKind::StringType: return ArgType::kString;
-    case TypeKind::DeviceObjType: return ArgType::kDevice;
-    case TypeKind::GeneratorType: return ArgType::kGenerator;
-    case TypeKind::ScalarTypeType: return ArgType::kScalarType;
-    case TypeKind::LayoutType: return ArgType::kLayout;
-    case TypeKind::MemoryFormatType: return ArgType::kMemoryFormat;
-    case TypeKind::ListType: return list_of(type->expectRef<c10::ListType>().getElementType());
-    default: return ArgType::kUnsupported;
+    case TypeKind::SymIntType:
+      return ArgType::kInt;
+    case TypeKind::FloatType:
+      return ArgType::kFloat;
+    case TypeKind::BoolType:
+      return ArgType::kBool;
+    case TypeKind::NumberType:
+      return ArgType::kScalar;
+    case TypeKind::StringType:
+      return ArgType::kString;
+    case TypeKind::DeviceObjType:
+      return ArgType::kDevice;
+    case TypeKind::GeneratorType:
+      return ArgType::kGenerator;
+    case TypeKind::ScalarTypeType:
+      return ArgType::kScalarType;
+    case TypeKind::LayoutType:
+      return ArgType::kLayout;
+    case TypeKind::MemoryFormatType:
+      return ArgType::kMemoryFormat;
+    case TypeKind::ListType:
+      return list_of(type->expectRef<c10::ListType>().getElementType());
+    default:
+      return ArgType::kUnsupported;
   }
 }
 
@@ -75,22 +94,29 @@ Result<ReturnInfo> describe_return(const c10::Argument& argument) {
     return Error{ErrorCode::kUnsupported, "it returns a view; views are made by the client"};
   }
   switch (arg_type(argument.type())) {
-    case ArgType::kTensor: info.type = ReturnType::kTensor; return info;
-    case ArgType::kTensors: info.type = ReturnType::kTensors; return info;
+    case ArgType::kTensor:
+      info.type = ReturnType::kTensor;
+      return info;
+    case ArgType::kTensors:
+      info.type = ReturnType::kTensors;
+      return info;
     case ArgType::kInt:
     case ArgType::kFloat:
     case ArgType::kBool:
-    case ArgType::kScalar: info.type = ReturnType::kNumber; return info;
-    default: return Error{ErrorCode::kUnsupported, "it returns what no answer can hold"};
+    case ArgType::kScalar:
+      info.type = ReturnType::kNumber;
+      return info;
+    default:
+      return Error{ErrorCode::kUnsupported, "it returns what no answer can hold"};
   }
 }
 
 // These fill a destination without reading it, so its bytes need not be zeroed before.
 bool overwrites_first(std::string_view name) {
   static constexpr std::array<std::string_view, 9> kNames{
-      "aten::copy_",   "aten::fill_.Scalar", "aten::fill_.Tensor", "aten::normal_",
-      "aten::random_", "aten::random_.from", "aten::random_.to",   "aten::uniform_",
-      "aten::zero_"};
+      "aten::copy_",      "aten::fill_.Scalar", "aten::fill_.Tensor",
+      "aten::normal_",    "aten::random_",      "aten::random_.from",
+      "aten::random_.to", "aten::uniform_",     "aten::zero_"};
   return std::ranges::binary_search(kNames, name);
 }
 

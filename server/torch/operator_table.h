@@ -26,8 +26,24 @@ namespace djinn::server {
 using Stack = torch::jit::Stack;
 
 enum class ArgType : uint8_t {
-  kTensor, kTensors, kOptionalTensors, kInt, kFloat, kBool, kScalar, kString, kDevice, kGenerator,
-  kScalarType, kLayout, kMemoryFormat, kInts, kFloats, kBools, kScalars, kUnsupported,
+  kTensor,
+  kTensors,
+  kOptionalTensors,
+  kInt,
+  kFloat,
+  kBool,
+  kScalar,
+  kString,
+  kDevice,
+  kGenerator,
+  kScalarType,
+  kLayout,
+  kMemoryFormat,
+  kInts,
+  kFloats,
+  kBools,
+  kScalars,
+  kUnsupported,
 };
 
 struct ArgInfo {
@@ -58,13 +74,13 @@ struct OperatorInfo {
   std::vector<ReturnInfo> returns = {};
   uint64_t schema_hash = 0;
   const operators::HiddenWrites* hidden = nullptr;
-  Kernel kernel = nullptr;           // null: the dispatcher's
-  Check check = nullptr;             // null: the kernel checks for itself
-  Check index_check = nullptr;       // likewise, of values (index_checks.h)
-  int32_t generator = -1;            // The argument that is a generator.
-  bool default_generator = false;    // Draws from the process's generator: it takes no other.
-  bool keeps_args = false;           // Its results refer to arguments: they must outlive the call.
-  bool overwrites_first = false;     // Writes every element of its first argument, reads none.
+  Kernel kernel = nullptr;         // null: the dispatcher's
+  Check check = nullptr;           // null: the kernel checks for itself
+  Check index_check = nullptr;     // likewise, of values (index_checks.h)
+  int32_t generator = -1;          // The argument that is a generator.
+  bool default_generator = false;  // Draws from the process's generator: it takes no other.
+  bool keeps_args = false;         // Its results refer to arguments: they must outlive the call.
+  bool overwrites_first = false;   // Writes every element of its first argument, reads none.
 };
 
 class OperatorTable {
@@ -74,8 +90,8 @@ class OperatorTable {
                          bool checks_indices = false)
       : kernel_of_(std::move(kernel_of)), checks_indices_(checks_indices) {}
 
-  // kUnsupported: there is no such operator, or it cannot be called from afar. kDenied: it is not on
-  // the allow-list.
+  // kUnsupported: there is no such operator, or it cannot be called from afar. kDenied: it is not
+  // on the allow-list.
   Result<const OperatorInfo*> find(const std::string& name);
 
  private:
