@@ -77,7 +77,7 @@ Result<> Server::run() {
     const int stops = stops_.load();
     if (stops > 1) return Unit{};
     if (stops > 0 && !draining_) begin_drain();
-    if (draining_ && (sessions_.empty() || now_ns() >= drain_until_ns_)) return Unit{};
+    if (draining_ && (idle() || now_ns() >= drain_until_ns_)) return Unit{};
   }
 }
 
