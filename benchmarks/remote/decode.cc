@@ -20,6 +20,7 @@ using examples::Llama;
 
 constexpr int kSegmentTokens = 8;
 constexpr int kWarmSegments = 3;
+constexpr int kRoundsFactor = 3;  // A pair is noisier than what it is to show: a few percent.
 // Of the model's own text; what it says does not matter, its length does.
 constexpr std::array<int64_t, 16> kPrompt{1,    4093, 198, 2683,  359, 253,  5356, 5646,
                                           3365, 3511, 308, 34519, 28,  7018, 411,  407};
@@ -69,7 +70,8 @@ struct Pairs {
 };
 
 Pairs measure_pairs(Bench& bench, const Models& models, const std::string& arm, KvKind kv) {
-  const int64_t length = positions(kWarmSegments + bench.rounds);
+  const int count = kRoundsFactor * bench.rounds;
+  const int64_t length = positions(kWarmSegments + count);
   Decoder local(models.local, kv, length);
   Decoder null(models.local, kv, length);
   Decoder remote(models.remote, kv, length);
@@ -86,7 +88,7 @@ Pairs measure_pairs(Bench& bench, const Models& models, const std::string& arm, 
   const uint16_t port = port_of(bench.server.c_str());
   const Stats before = djinn::stats();
   const ServerStats server_before = djinn::server_stats();
-  Rounds rounds(bench.rounds);
+  Rounds rounds(count);
   rounds.run([&](int) {
     const double a = segment(local, here);
     const SocketBytes sent = socket_bytes(port);
@@ -96,7 +98,7 @@ Pairs measure_pairs(Bench& bench, const Models& models, const std::string& arm, 
     out.time.value.push_back(b / ((a + c) / 2));
     out.time.null.push_back(c / a);
   });
-  out.time.n = static_cast<uint64_t>(bench.rounds) * kSegmentTokens;
+  out.time.n = static_cast<uint64_t>(count) * kSegmentTokens;
   require_equal(here, there, arm);
   const double tokens = static_cast<double>(out.time.n);
   const auto calls = static_cast<double>(djinn::stats().system_calls - before.system_calls);

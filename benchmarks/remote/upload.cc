@@ -84,7 +84,7 @@ void measure_upload(Bench& bench) {
   // A server and a client whose copies are counted.
   const LargeCopies copies;
   copies.preload(true);
-  testing::ServerProcess server({"--threads", "1"});
+  testing::ServerProcess server({"--threads", "1", "--log-level", "warn"});
   const Bench counted{.model = bench.model,
                       .server = server.address(),
                       .rounds = bench.rounds,
