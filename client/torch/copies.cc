@@ -227,9 +227,11 @@ Tensor without_lazy_bits(const Tensor& tensor) {
   return plain;
 }
 
-// What conj() and neg() views stand for, as plain bytes; made by the server.
-Tensor computed(const Tensor& from, bool conjugate, bool negate, c10::Device device) {
-  Tensor there = at::empty_like(from, from.options().device(device));
+// What a conj() or neg() view stands for, as plain bytes of this type; made by the server.
+Tensor computed(const Tensor& from, c10::ScalarType type, bool conjugate, bool negate,
+                c10::Device device) {
+  if (!conjugate && !negate) return from;
+  Tensor there = at::empty_like(from, from.options().device(device).dtype(type));
   copy_bytes(from, there);
   if (conjugate) there.conj_physical_();
   if (negate) there.neg_();
@@ -240,11 +242,14 @@ Tensor copy_from(const Tensor& lazy_from, const Tensor& lazy_to, bool /*non_bloc
   if (lazy_to.numel() == 0 || lazy_from.numel() == 0) return lazy_to;
   Tensor from = without_lazy_bits(lazy_from);
   const Tensor to = without_lazy_bits(lazy_to);
+  const c10::Device device = is_remote(from) ? from.device() : to.device();
   const bool conjugate = lazy_from.is_conj() != lazy_to.is_conj();
   const bool negate = lazy_from.is_neg() != lazy_to.is_neg();
-  if (conjugate || negate) {
-    from = computed(from, conjugate, negate, is_remote(from) ? from.device() : to.device());
-  }
+  // Each in the type of the view that asks for it: as an integer, 0 is not -0.
+  from = computed(from, from.scalar_type(), conjugate && lazy_from.is_conj(),
+                  negate && lazy_from.is_neg(), device);
+  from = computed(from, to.scalar_type(), conjugate && lazy_to.is_conj(),
+                  negate && lazy_to.is_neg(), device);
   copy_bytes(from, to);
   return lazy_to;
 }
