@@ -90,7 +90,7 @@ TEST(PlanCache, EvictsThePlanThatWasUsedLongestAgo) {
   Ends ends;
   Recorder recorder;
   ends.client.set_capacity(2, 1 << 20);
-  for (const size_t structure : {1, 2, 1, 3}) {
+  for (const size_t structure : std::array<size_t, 4>{1, 2, 1, 3}) {
     ASSERT_TRUE(ends.travel(recorder.flush(structure, 0)));
   }
   EXPECT_EQ(ends.client.size(), 2U);
