@@ -2,12 +2,12 @@
 // Random programs of views and writes give the same bits on the CPU and on a real server.
 //
 //   view_programs_test --programs 100000     more of them (or DJINN_PROGRAMS=100000)
-//   DJINN_SEED=7 view_programs_test          the same ones again
+//   DJINN_SEED=7 view_programs_test          others: the seed is 1, so that a commit always meets
+//                                            the same ones
 //   DJINN_SEED=7 DJINN_PROGRAM=12 view_programs_test    one of them; with DJINN_FETCH_ALL=1 all
 //                                                       tensors are compared after every step
 #include <cstdlib>
 #include <cstring>
-#include <random>
 
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
@@ -41,7 +41,7 @@ TEST(ViewPrograms, GiveTheBitsOfTheCpu) {
   const c10::WarningUtils::WarningHandlerGuard quiet(&silence);
   const ServerProcess server({"--threads", "1"});
   djinn::connect({.server = server.address()});
-  const uint64_t seed = from_environment("DJINN_SEED", std::random_device{}());
+  const uint64_t seed = from_environment("DJINN_SEED", 1);
   const uint64_t only = from_environment("DJINN_PROGRAM", UINT64_MAX);
   const uint64_t programs = from_environment("DJINN_PROGRAMS", 1000);
   std::printf("DJINN_SEED=%lu\n", seed);
