@@ -7,6 +7,7 @@
 #include <ATen/ATen.h>
 
 #include "server/torch/arguments.h"
+#include "server/torch/operator_checks.h"
 
 namespace djinn::server {
 namespace {
@@ -159,13 +160,7 @@ void lu_pivots(const OperatorInfo& op, const Stack& stack) {
   if (matrix.dim() >= 2) in_range(args.tensor("LU_pivots"), 1, matrix.size(-2) + 1);
 }
 
-struct Entry {
-  string_view prefix;  // of the name behind "aten::"
-  Check check;
-};
-
-// The first prefix that fits counts.
-constexpr Entry kChecks[] = {
+constexpr PrefixCheck kChecks[] = {
     {"embedding_dense_backward", nullptr},  // operator_checks.h has it.
     {"embedding", embedding},
     {"index_select", along_dimension},
@@ -201,13 +196,6 @@ constexpr Entry kChecks[] = {
 
 }  // namespace
 
-Check index_check_of(string_view name) {
-  constexpr string_view kAten = "aten::";
-  if (!name.starts_with(kAten)) return nullptr;
-  name.remove_prefix(kAten.size());
-  const auto* const found = std::ranges::find_if(
-      kChecks, [&](const Entry& entry) { return name.starts_with(entry.prefix); });
-  return found == std::end(kChecks) ? nullptr : found->check;
-}
+Check index_check_of(string_view name) { return find_check(kChecks, name); }
 
 }  // namespace djinn::server

@@ -560,13 +560,7 @@ void random_bounds(const OperatorInfo& op, const Stack& stack) {
   }
 }
 
-struct Entry {
-  string_view prefix;  // of the name behind "aten::"
-  Check check;
-};
-
-// The first prefix that fits counts.
-constexpr Entry kChecks[] = {
+constexpr PrefixCheck kChecks[] = {
     {"_adaptive_avg_pool2d_backward", average_pool_backward<2>},
     {"_adaptive_avg_pool3d_backward", average_pool_backward<3>},
     {"adaptive_avg_pool3d_backward", average_pool_backward<3>},
@@ -620,13 +614,15 @@ constexpr Entry kChecks[] = {
 
 }  // namespace
 
-Check check_of(string_view name) {
+Check find_check(std::span<const PrefixCheck> checks, string_view name) {
   constexpr string_view kAten = "aten::";
   if (!name.starts_with(kAten)) return nullptr;
   name.remove_prefix(kAten.size());
-  const auto* const found = std::ranges::find_if(
-      kChecks, [&](const Entry& entry) { return name.starts_with(entry.prefix); });
-  return found == std::end(kChecks) ? nullptr : found->check;
+  const auto found = std::ranges::find_if(
+      checks, [&](const PrefixCheck& entry) { return name.starts_with(entry.prefix); });
+  return found == checks.end() ? nullptr : found->check;
 }
+
+Check check_of(string_view name) { return find_check(kChecks, name); }
 
 }  // namespace djinn::server

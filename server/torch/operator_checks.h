@@ -7,11 +7,21 @@
 // Threading: pure functions.
 #pragma once
 
+#include <span>
 #include <string_view>
 
 #include "server/torch/operator_table.h"
 
 namespace djinn::server {
+
+// One line of a table of checks.
+struct PrefixCheck {
+  std::string_view prefix;  // of the operator's name behind "aten::"
+  Check check;              // null: it needs none, although a later prefix fits
+};
+
+// The check of the first prefix that fits; null if none does.
+[[nodiscard]] Check find_check(std::span<const PrefixCheck> checks, std::string_view name);
 
 // Null: the kernel checks for itself.
 [[nodiscard]] Check check_of(std::string_view name);

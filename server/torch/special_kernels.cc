@@ -81,17 +81,30 @@ void check_gradient(const Tensor& grad, const Tensor& query, const Tensor& out,
   TORCH_CHECK(!mask_wanted, "attention has no gradient for its mask");
 }
 
+// What the kernel of the gradient takes, checked.
+struct BackwardArguments {
+  Tensor grad, query, key, value;
+  std::optional<Tensor> mask;
+  c10::List<bool> wanted;
+  Tensor out, log_sum;
+};
+
+BackwardArguments backward_arguments(const Stack& stack) {
+  BackwardArguments args{.grad = tensor(stack, 0),
+                         .query = tensor(stack, 1),
+                         .key = tensor(stack, 2),
+                         .value = tensor(stack, 3),
+                         .mask = maybe_tensor(stack, 4),
+                         .wanted = stack[5].toBoolList(),
+                         .out = tensor(stack, 6),
+                         .log_sum = tensor(stack, 7)};
+  check_attention(args.query, args.key, args.value, args.mask);
+  check_gradient(args.grad, args.query, args.out, args.log_sum, args.wanted[3]);
+  return args;
+}
+
 void attention_backward(Stack& stack) {
-  const Tensor grad = tensor(stack, 0);
-  const Tensor query = tensor(stack, 1);
-  const Tensor key = tensor(stack, 2);
-  const Tensor value = tensor(stack, 3);
-  const auto mask = maybe_tensor(stack, 4);
-  const auto wanted = stack[5].toBoolList();
-  const Tensor out = tensor(stack, 6);
-  const Tensor log_sum = tensor(stack, 7);
-  check_attention(query, key, value, mask);
-  check_gradient(grad, query, out, log_sum, wanted[3]);
+  const auto [grad, query, key, value, mask, wanted, out, log_sum] = backward_arguments(stack);
   auto [grad_query, grad_key, grad_value] =
       at::_scaled_dot_product_flash_attention_for_cpu_backward(
           grad, query, key, value, out, log_sum, stack[12].toDouble(), stack[13].toBool(), mask,
@@ -204,37 +217,29 @@ void plain_attention(Stack& stack) {
 }
 
 void plain_attention_backward(Stack& stack) {
-  const Tensor grad = tensor(stack, 0);
-  const Tensor query = tensor(stack, 1);
-  const Tensor key = tensor(stack, 2);
-  const Tensor value = tensor(stack, 3);
-  const auto mask = maybe_tensor(stack, 4);
-  const auto wanted = stack[5].toBoolList();
-  const Tensor out = tensor(stack, 6);
-  const Tensor log_sum = tensor(stack, 7);
-  check_attention(query, key, value, mask);
-  check_gradient(grad, query, out, log_sum, wanted[3]);
+  const BackwardArguments args = backward_arguments(stack);
   TORCH_CHECK(stack[12].toDouble() == 0, "attention with dropout is recorded in parts");
-  const PlainAttention plain(query, key, value, mask, stack[13].toBool(), maybe_double(stack, 16));
-  Tensor grad_query = at::empty_like(query);
+  const PlainAttention plain(args.query, args.key, args.value, args.mask, stack[13].toBool(),
+                             maybe_double(stack, 16));
+  Tensor grad_query = at::empty_like(args.query);
   Tensor grad_key = at::zeros_like(plain.key);
   Tensor grad_value = at::zeros_like(plain.value);
   plain.each_slice([&](int64_t first, int64_t count) {
     const auto slice = [&](const Tensor& all) { return all.narrow(2, first, count); };
-    const Tensor grad_out = slice(grad).to(plain.type);
-    const Tensor weights = probabilities(plain.scores(first, count), slice(log_sum));
+    const Tensor grad_out = slice(args.grad).to(plain.type);
+    const Tensor weights = probabilities(plain.scores(first, count), slice(args.log_sum));
     grad_value.add_(at::matmul(weights.transpose(2, 3), grad_out));
-    const Tensor drift = (grad_out * slice(out)).sum(-1, true);
+    const Tensor drift = (grad_out * slice(args.out)).sum(-1, true);
     const Tensor grad_scores =
         (at::matmul(grad_out, plain.value.transpose(2, 3)) - drift) * weights * plain.scale;
     slice(grad_query).copy_(at::matmul(grad_scores, plain.key));
     grad_key.add_(at::matmul(grad_scores.transpose(2, 3), slice(plain.query)));
   });
-  const std::array<bool, 3> want{wanted[0], wanted[1], wanted[2]};
+  const std::array<bool, 3> want{args.wanted[0], args.wanted[1], args.wanted[2]};
   stack.clear();
   stack.emplace_back(want[0] ? std::move(grad_query) : Tensor());
-  stack.emplace_back(want[1] ? plain.gather(grad_key, key) : Tensor());
-  stack.emplace_back(want[2] ? plain.gather(grad_value, value) : Tensor());
+  stack.emplace_back(want[1] ? plain.gather(grad_key, args.key) : Tensor());
+  stack.emplace_back(want[2] ? plain.gather(grad_value, args.value) : Tensor());
   stack.emplace_back(Tensor());
 }
 
