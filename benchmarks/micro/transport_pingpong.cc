@@ -8,10 +8,6 @@
 // be compared. The third arm is the same loop with zero-copy sends.
 //
 //   transport_pingpong [--poll] [--shared] [--upload-mib=N | --upload-kib=N] [--rounds=N]
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -27,15 +23,21 @@
 #include <utility>
 #include <vector>
 
+#include "benchmarks/harness/raw_peer.h"
+#include "benchmarks/harness/rounds.h"
+#include "benchmarks/harness/statistics.h"
 #include "serialization/transport/connection.h"
 
 namespace djinn::transport {
 namespace {
 
-using Clock = std::chrono::steady_clock;
+using benchmarks::Clock;
+using benchmarks::kPingBytes;
+using benchmarks::median;
+using benchmarks::RawPeer;
 
 constexpr size_t kMessageBytes = 48;
-constexpr size_t kPingBytes = kFrameHeaderBytes + kMessageBytes;
+static_assert(kPingBytes == kFrameHeaderBytes + kMessageBytes);
 constexpr int kPingsPerRound = 4000;
 
 struct Flags {
@@ -43,11 +45,6 @@ struct Flags {
   size_t upload_bytes = size_t{500} << 20;
   int rounds = 9;
 };
-
-[[noreturn]] void die(const char* what) {
-  std::perror(what);
-  std::_Exit(1);
-}
 
 template <typename T>
 T check(Result<T> result) {
@@ -58,99 +55,7 @@ T check(Result<T> result) {
   return std::move(result).value();
 }
 
-double median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + static_cast<ptrdiff_t>(values.size() / 2),
-                   values.end());
-  return values[values.size() / 2];
-}
-
-double us_since(Clock::time_point start) {
-  return std::chrono::duration<double, std::micro>(Clock::now() - start).count();
-}
-
-// -- blocking sockets
-
-void read_all(int fd, std::byte* to, size_t bytes) {
-  while (bytes > 0) {
-    const ssize_t got = ::recv(fd, to, bytes, 0);
-    if (got <= 0) die("recv");
-    to += got;
-    bytes -= static_cast<size_t>(got);
-  }
-}
-
-void write_all(int fd, const std::byte* from, size_t bytes) {
-  while (bytes > 0) {
-    const ssize_t sent = ::send(fd, from, bytes, MSG_NOSIGNAL);
-    if (sent <= 0) die("send");
-    from += sent;
-    bytes -= static_cast<size_t>(sent);
-  }
-}
-
-// A server thread that echoes pings and swallows uploads; the client's socket.
-class RawPeer {
- public:
-  explicit RawPeer(std::span<std::byte> destination) : destination_(destination) {
-    const int listener = ::socket(AF_INET, SOCK_STREAM, 0);
-    sockaddr_in name{};
-    name.sin_family = AF_INET;
-    name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t length = sizeof name;
-    if (::bind(listener, reinterpret_cast<sockaddr*>(&name), length) != 0) die("bind");
-    ::listen(listener, 1);
-    ::getsockname(listener, reinterpret_cast<sockaddr*>(&name), &length);
-    fd_ = ::socket(AF_INET, SOCK_STREAM, 0);
-    if (::connect(fd_, reinterpret_cast<sockaddr*>(&name), length) != 0) die("connect");
-    const int one = 1;
-    ::setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    server_ = ::accept(listener, nullptr, nullptr);
-    ::setsockopt(server_, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    ::close(listener);
-    thread_ = std::thread([this] { serve(); });
-  }
-  ~RawPeer() {
-    ::shutdown(fd_, SHUT_RDWR);
-    thread_.join();
-    ::close(fd_);
-    ::close(server_);
-  }
-  RawPeer(const RawPeer&) = delete;
-  RawPeer& operator=(const RawPeer&) = delete;
-
-  void pings(std::vector<double>& times) {
-    std::byte ping[kPingBytes]{};
-    for (int i = 0; i < kPingsPerRound; ++i) {
-      const auto start = Clock::now();
-      write_all(fd_, ping, sizeof ping);
-      read_all(fd_, ping, sizeof ping);
-      times.push_back(us_since(start));
-    }
-  }
-
-  double upload(std::span<const std::byte> bytes) {
-    const auto start = Clock::now();
-    std::byte ping[kPingBytes]{std::byte{1}};
-    write_all(fd_, ping, sizeof ping);
-    write_all(fd_, bytes.data(), bytes.size());
-    read_all(fd_, ping, sizeof ping);
-    return us_since(start);
-  }
-
- private:
-  void serve() {
-    std::byte ping[kPingBytes];
-    while (::recv(server_, ping, sizeof ping, MSG_WAITALL) == static_cast<ssize_t>(sizeof ping)) {
-      if (ping[0] == std::byte{1}) read_all(server_, destination_.data(), destination_.size());
-      write_all(server_, ping, sizeof ping);
-    }
-  }
-
-  std::span<std::byte> destination_;
-  int fd_ = -1;
-  int server_ = -1;
-  std::thread thread_;
-};
+double us_since(Clock::time_point start) { return benchmarks::seconds_since(start) * 1e6; }
 
 // -- loops
 
@@ -279,7 +184,7 @@ Round run_round(RawPeer& raw, LoopPeer& ours, LoopPeer& zero_copy,
                 std::span<const std::byte> source) {
   Round round;
   std::vector<double> times;
-  raw.pings(times);
+  for (int i = 0; i < kPingsPerRound; ++i) times.push_back(raw.ping() * 1e6);
   round.raw_ping_us = median(std::exchange(times, {}));
   const uint64_t enters = ours.loop().stats().enters;
   ours.pings(times);
@@ -288,7 +193,7 @@ Round run_round(RawPeer& raw, LoopPeer& ours, LoopPeer& zero_copy,
   // Small uploads are repeated until a round takes long enough to be timed.
   const size_t repeats = std::max<size_t>(1, (size_t{64} << 20) / source.size());
   for (size_t i = 0; i < repeats; ++i) {
-    round.raw_upload_us += raw.upload(source);
+    round.raw_upload_us += raw.stream(source) * 1e6;
     round.upload_us += ours.upload(source);
     round.zero_copy_us += zero_copy.upload(source);
   }
@@ -302,7 +207,7 @@ int run(const Flags& flags) {
   plain.zero_copy_bytes = std::numeric_limits<uint64_t>::max();
   LoopOptions always_zero_copy = flags.loop;
   always_zero_copy.zero_copy_bytes = 1;
-  RawPeer raw(destination);
+  RawPeer raw(source.size());
   LoopPeer ours(plain, destination);
   LoopPeer zero_copy(always_zero_copy, destination);
   std::vector<double> ping_ratios;
