@@ -311,9 +311,13 @@ void lstm_cell_backward(Stack& stack) {
 void gru_cell(Stack& stack) {
   const Tensor hx = tensor(stack, 2);
   const auto in = split<3>(biased(tensor(stack, 0), tensor(stack, 3)));
-  const auto hidden = split<3>(biased(tensor(stack, 1), tensor(stack, 4)));
-  const Tensor reset = (hidden[0] + in[0]).sigmoid_();
-  const Tensor update = (hidden[1] + in[1]).sigmoid_();
+  const Tensor gates = biased(tensor(stack, 1), tensor(stack, 4));
+  const auto hidden = split<3>(gates);
+  // Sums and their sigmoids as columns of one matrix, as on the CPU, whose sigmoid rounds rows and
+  // whole matrices differently.
+  auto sums = split<3>(at::empty_like(gates));
+  const Tensor reset = at::add_out(sums[0], hidden[0], in[0]).sigmoid_();
+  const Tensor update = at::add_out(sums[1], hidden[1], in[1]).sigmoid_();
   const Tensor candidate = (in[2] + hidden[2] * reset).tanh_();
   Tensor hy = (hx - candidate).mul_(update).add_(candidate);
   Tensor workspace = at::cat({reset, update, candidate, hx, hidden[2]}, 1);
