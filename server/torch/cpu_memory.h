@@ -1,23 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
-// CPU memory: every byte that ATen allocates in this process, counted against one budget, and kept
-// for the next who asks for as much.
+// CPU memory: every byte that ATen allocates in this process, in one arena with one budget.
 //
 // Why not malloc: aligned blocks cost it 60 ns and touching fresh pages runs at 2 GB/s, so a step
-// that repeats pays more for its memory than for small operators. Freed blocks wait in bins of
-// equal length (eight per power of two); large ones are mapped with huge pages. Who sees what: a
-// block remembers the session that wrote it, and is zeroed before another one gets it - kernels
-// leave gaps in their results, so "the operator will overwrite it" is not enough. Why process-wide:
+// that repeats pays more for its memory than for small operators. The arena is one reserved range
+// of huge pages, and what is free stays mapped for the next who asks. With a budget the range is no
+// longer than that, so neither is what the process has resident for it. Who sees what: free parts
+// remember the session that wrote them, and are zeroed before another one gets them - kernels leave
+// gaps in their results, so "the operator will overwrite it" is not enough. Why process-wide:
 // LibTorch asks one allocator per kind of device. Kernels' own scratch (oneDNN, MKL) does not pass
 // through here. Ownership: the allocator lives as long as the process. Threading: any thread.
 #pragma once
 
-#include <array>
 #include <atomic>
 #include <cstdint>
 
 #include <c10/core/Allocator.h>
 
+#include "serialization/base/mutex.h"
 #include "server/executor.h"
+#include "server/memory/arena.h"
 
 namespace djinn::server {
 
@@ -27,9 +28,9 @@ class CpuMemory final : public c10::Allocator {
   static CpuMemory& instance();
 
   // 0: no limit. What is in use stays.
-  void set_budget(uint64_t bytes) { budget_ = bytes; }
+  void set_budget(uint64_t bytes);
   [[nodiscard]] DeviceMemory usage() const;
-  // Gives what waits in the bins back to the system.
+  // Gives the pages of what is free back to the system.
   void trim();
   // Whose work the calling thread does from here on; 0: nobody's.
   static void set_owner(uint64_t session);
@@ -45,42 +46,27 @@ class CpuMemory final : public c10::Allocator {
   }
 
  private:
-  struct Block;
-  // A stack of free blocks. Two threads rarely meet in one, so it spins.
-  class Bin {
-   public:
-    Block* pop();
-    void push(Block* block);
-    Block* take_all();
-
-   private:
-    void lock() {
-      while (busy_.test_and_set(std::memory_order_acquire)) {
-      }
-    }
-    void unlock() { busy_.clear(std::memory_order_release); }
-    std::atomic_flag busy_;
-    Block* top_ = nullptr;
+  struct Header;
+  struct Range {
+    std::byte* begin = nullptr;
+    uint64_t bytes = 0;
   };
-  static constexpr size_t kBins = 400;
-
-  CpuMemory() = default;
-  static size_t bin_of(size_t bytes);
-  static size_t bin_bytes(size_t bin);
   enum class Want : uint8_t { kOwnBytes, kZeros, kAnything };
+
+  explicit CpuMemory(Range range);
+  static Range reserve();
   c10::DataPtr give(size_t bytes, Want want);
-  Block* take(size_t bytes);
-  static Block* from_system(size_t bin);
-  static void to_system(Block* block);
-  void count(size_t bytes);
-  [[noreturn]] void refuse(size_t bytes) const;
+  Arena::Block take(size_t bytes, uint64_t owner);
+  // Their pages go back; they are zeros from then on.
+  void discard(const Arena::Block& free) REQUIRES(mutex_);
+  [[noreturn]] void refuse(size_t bytes) REQUIRES(mutex_);
   static void release(void* memory);
 
-  std::atomic<uint64_t> budget_{0};
-  std::atomic<uint64_t> used_{0};
-  std::atomic<uint64_t> peak_{0};
-  std::atomic<uint64_t> waiting_{0};  // bytes in the bins
-  std::array<Bin, kBins> bins_;
+  const Range range_;
+  mutable Mutex mutex_;
+  Arena arena_ GUARDED_BY(mutex_);
+  uint64_t budget_ GUARDED_BY(mutex_) = 0;
+  uint64_t peak_ GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace djinn::server

@@ -160,9 +160,9 @@ TEST_F(RecurrentCells, LstmIsTheCpusOwnToTheLastBit) {
                          {at::matmul(input, w_ih.t()), at::matmul(hx, w_hh.t()), cx, b_ih, b_hh});
   EXPECT_TRUE(at::allclose(made[0].toTensor(), hy, 1e-6, 1e-7));
   EXPECT_TRUE(at::allclose(made[1].toTensor(), cy, 1e-6, 1e-7));
-  const Stack same = run("aten::_thnn_fused_lstm_cell",
-                         {at::linear(input, w_ih, b_ih), at::linear(hx, w_hh, b_hh), cx,
-                          c10::IValue(), c10::IValue()});
+  const Stack same =
+      run("aten::_thnn_fused_lstm_cell", {at::linear(input, w_ih, b_ih), at::linear(hx, w_hh, b_hh),
+                                          cx, c10::IValue(), c10::IValue()});
   EXPECT_TRUE(at::equal(same[0].toTensor(), hy)) << (same[0].toTensor() - hy).abs().max();
   EXPECT_TRUE(at::equal(same[1].toTensor(), cy)) << (same[1].toTensor() - cy).abs().max();
 
