@@ -31,7 +31,8 @@ class Buffer {
   virtual ~Buffer() = default;
   [[nodiscard]] virtual std::span<std::byte> bytes() = 0;
   [[nodiscard]] virtual uint64_t length() { return bytes().size(); }
-  // Nobody will ask for `bytes` again: a device that has a copy of its own may let them go.
+  // Nobody will ask for `bytes` again: a device that has a copy of its own may let them go, and one
+  // that moves bytes between tiers may move these.
   virtual void drop_host() {}
 };
 

@@ -122,8 +122,11 @@ Result<std::unique_ptr<Device>> make_device(const Settings& settings) {
     spdlog::log(error.code == ErrorCode::kNotFound ? spdlog::level::info : spdlog::level::warn,
                 "device auto is cpu: {}", error.message);
   }
-  return make_cpu_device(
-      {.memory_budget_bytes = settings.device_memory_bytes, .threads = settings.threads});
+  return make_cpu_device({.memory_budget_bytes = settings.device_memory_bytes,
+                          .threads = settings.threads,
+                          .host_budget_bytes = settings.host_memory_bytes,
+                          .memory_policy = settings.memory_policy,
+                          .link_bytes_per_second = settings.link_rate_bytes});
 }
 
 void raise_descriptor_limit() {

@@ -54,6 +54,7 @@ inline constexpr uint32_t kErrorTextBytesMax = 4096;  // Longer texts are cut.
 inline constexpr uint32_t kOperatorsMax = 1
                                           << 14;  // Asked about in one Operators; more are refused.
 inline constexpr uint32_t kArtifactOffersMax = 4096;  // Artifacts asked for in one question.
+inline constexpr uint64_t kTieredBytesMin = 64 << 10;  // Shorter storages stay on the device.
 inline constexpr uint32_t kStoragesPerSessionMax = 1 << 22;
 inline constexpr uint32_t kSessionsMax = 4096;
 

@@ -2,6 +2,7 @@
 #include "server/settings/settings.h"
 
 #include <toml++/toml.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -10,6 +11,7 @@
 #include <sstream>
 #include <thread>
 
+#include "server/memory/policy.h"
 #include "server/settings/byte_size.h"
 
 namespace djinn::server {
@@ -87,6 +89,16 @@ std::optional<std::string> text_of(const toml::node& node) {
   return std::nullopt;
 }
 
+uint64_t half_of_the_machine() {
+  return static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) *
+         static_cast<uint64_t>(sysconf(_SC_PAGESIZE)) / 2;
+}
+
+Result<std::string> parse_policy(const std::string& text) {
+  DJINN_TRY([[maybe_unused]] const auto policy, make_policy(text));
+  return text;
+}
+
 }  // namespace
 
 const std::vector<SettingInfo>& setting_infos() {
@@ -101,10 +113,21 @@ const std::vector<SettingInfo>& setting_infos() {
       {"threads", "N", "Threads that work on one operator. Default: one per core"},
       {"device-memory", "SIZE",
        "Tensors of all clients together take at most this, as 2GiB or 512M; 0: no limit (of a GPU: "
-       "all of its memory). Default: 0"},
+       "all of its memory). On the device cpu, what does not fit waits in host memory. Default: 0"},
+      {"host-memory", "SIZE",
+       "Tensors that had to leave the device take at most this of the host's memory; 0: no limit. "
+       "Default: half of the machine's memory"},
+      {"memory-policy", "POLICY",
+       "What leaves the device first: plan, what its plans use last, and it comes back before it "
+       "is "
+       "needed; lru, what was used least recently, back on demand; or none, nothing: what does not "
+       "fit is refused. Default: plan"},
+      {"link-rate", "SIZE",
+       "For benchmarks: bytes per second between host and device, as on a machine with a slower "
+       "link; 0: as fast as memory is. Default: 0"},
       {"artifact-cache", "SIZE",
        "Weights that nobody uses stay in memory for the next client, up to this. "
-       "Default: half of device-memory, or 4GiB without a limit"},
+       "Default: half of host-memory, or 4GiB if device-memory has no limit"},
       {"log-level", "LEVEL",
        "trace, debug, info, warn, error or off; logs go to stderr. "
        "Default: info"},
@@ -181,8 +204,11 @@ Result<Settings> resolve(const std::vector<Layer>& layers) {
   const unsigned cores = std::max(1U, std::thread::hardware_concurrency());
   DJINN_TRY(out.threads, parse_threads(text_or(layers, "threads", std::to_string(cores))));
   DJINN_TRY(out.device_memory_bytes, bytes_or(layers, "device-memory", 0));
+  DJINN_TRY(out.host_memory_bytes, bytes_or(layers, "host-memory", half_of_the_machine()));
+  DJINN_TRY(out.memory_policy, parse_policy(text_or(layers, "memory-policy", "plan")));
+  DJINN_TRY(out.link_rate_bytes, bytes_or(layers, "link-rate", 0));
   const uint64_t cache =
-      out.device_memory_bytes == 0 ? kDefaultArtifactCacheBytes : out.device_memory_bytes / 2;
+      out.device_memory_bytes == 0 ? kDefaultArtifactCacheBytes : out.host_memory_bytes / 2;
   DJINN_TRY(out.artifact_cache_bytes, bytes_or(layers, "artifact-cache", cache));
   DJINN_TRY(out.log_level, parse_level(text_or(layers, "log-level", "info")));
   DJINN_TRY(out.allow_anonymous,
@@ -200,6 +226,9 @@ std::string to_toml(const Settings& settings) {
       {"device", settings.device},
       {"threads", settings.threads},
       {"device-memory", bytes_text(settings.device_memory_bytes)},
+      {"host-memory", bytes_text(settings.host_memory_bytes)},
+      {"memory-policy", settings.memory_policy},
+      {"link-rate", bytes_text(settings.link_rate_bytes)},
       {"artifact-cache", bytes_text(settings.artifact_cache_bytes)},
       {"log-level", settings.log_level},
       {"allow-anonymous", settings.allow_anonymous},

@@ -12,6 +12,7 @@
 #include <c10/core/Storage.h>
 
 #include "server/executor.h"
+#include "server/memory/tiers.h"
 #include "server/torch/operator_table.h"
 
 namespace djinn::server {
@@ -23,6 +24,13 @@ struct HostCopy {
   at::Tensor tensor;  // Of a device that works on its own: filled when `after(kCopies)` says so.
   // Not null: the bytes that are being copied. Nobody may write them until the copy has ended.
   std::shared_ptr<const c10::Storage> source;
+};
+
+// What a buffer became on the device: a storage that is the buffer's memory, or a home from which
+// its bytes come to the device when they are used. Neither: the device cannot use it as it is.
+struct Adopted {
+  c10::Storage storage;
+  TieredBufferPtr home;
 };
 
 class Backend {
@@ -47,10 +55,18 @@ class Backend {
   // A session ended or rests: memory that is kept for reuse may go.
   virtual void trim() = 0;
 
+  // Not null: storages of kTieredBytesMin or more live in its tiers and may leave the device
+  // between operators.
+  [[nodiscard]] virtual Tiers* tiers() { return nullptr; }
+  // With tiers. The storage's memory, for the tiers to own; the storage is an alias from then on.
+  // Null: it is not this backend's.
+  [[nodiscard]] virtual void* disown(const c10::Storage& /*storage*/) { return nullptr; }
+  // A storage over memory of the device that somebody else owns.
+  [[nodiscard]] virtual c10::Storage alias(void* /*memory*/, uint64_t /*bytes*/) { return {}; }
+
   // Throws c10::OutOfMemoryError; its text names what was asked and what is free.
   [[nodiscard]] virtual c10::Storage allocate(uint64_t bytes, Fill fill) = 0;
-  // A storage that is the buffer's memory; a null one if this device cannot use it as it is.
-  [[nodiscard]] virtual c10::Storage adopt(const std::shared_ptr<Buffer>& buffer) = 0;
+  [[nodiscard]] virtual Adopted adopt(const std::shared_ptr<Buffer>& buffer) = 0;
   // Inside `enter`. Copies to the front of the storage; `from` may change when it returns.
   virtual void write(const c10::Storage& to, Bytes from) = 0;
   virtual void copy(const c10::Storage& to, const c10::Storage& from, uint64_t bytes) = 0;

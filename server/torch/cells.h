@@ -14,15 +14,17 @@
 #include <c10/core/Storage.h>
 
 #include "serialization/base/result.h"
+#include "server/memory/tiers.h"
 
 namespace djinn::server {
 
 using SharedError = std::shared_ptr<const Error>;
 
 struct Cell {
-  c10::Storage storage;              // Null: `bytes` zeros that nobody has asked for yet.
-  at::Tensor view;                   // The tensor made last over it; spares making the next one.
-  SharedError error;                 // Not null: the bytes do not count.
+  c10::Storage storage;  // Null: `bytes` zeros that nobody has asked for yet.
+  TieredBufferPtr home;  // Not null: owns the bytes; `storage` is an alias while pinned.
+  at::Tensor view;       // The tensor made last over it; spares making the next one.
+  SharedError error;     // Not null: the bytes do not count.
   std::weak_ptr<const void> reader;  // An answer that is still being sent from these bytes.
   uint64_t bytes = 0;
   uint64_t job = 0;             // The run that has it bound.
@@ -33,6 +35,7 @@ struct Cell {
   // Other bytes from here on.
   void replace(c10::Storage with) {
     view.reset();
+    home.reset();
     storage = std::move(with);
     bytes = storage ? storage.nbytes() : 0;
     shared = false;
@@ -40,10 +43,17 @@ struct Cell {
   }
   void fail(SharedError why) {
     view.reset();
+    home.reset();
     storage = c10::Storage();
     reader.reset();
     shared = false;
     error = std::move(why);
+  }
+  // Bytes that live where the tiers put them.
+  void replace(TieredBufferPtr with) {
+    replace(c10::Storage());
+    bytes = with->bytes();
+    home = std::move(with);
   }
   void reset() {
     replace(c10::Storage());

@@ -7,6 +7,8 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Parallel.h>
 
+#include "serialization/base/limits.h"
+#include "server/memory/host_tier.h"
 #include "server/torch/cpu_memory.h"
 #include "server/torch/special_kernels.h"
 
@@ -27,19 +29,82 @@ class CpuBuffer final : public Buffer {
   size_t bytes_;
 };
 
+// Where there is room: on the device, or on the host.
+class StagedBuffer final : public Buffer {
+ public:
+  StagedBuffer(std::shared_ptr<Tiers> tiers, TieredBufferPtr home)
+      : tiers_(std::move(tiers)), home_(std::move(home)) {}
+  std::span<std::byte> bytes() override {
+    return {static_cast<std::byte*>(home_->staged()), home_->bytes()};
+  }
+  uint64_t length() override { return home_->bytes(); }
+  void drop_host() override { tiers_->let_go(*home_); }
+  [[nodiscard]] TieredBuffer* home() const { return home_.get(); }
+
+ private:
+  std::shared_ptr<Tiers> tiers_;
+  TieredBufferPtr home_;
+};
+
+class DeviceTier final : public TierMemory {
+ public:
+  void* allocate(uint64_t bytes, uint64_t owner) override {
+    return CpuMemory::instance().try_allocate(bytes, owner);
+  }
+  void release(void* memory) override { CpuMemory::release(memory); }
+  MemoryUsage usage() const override { return CpuMemory::instance().usage(); }
+};
+
 void drop_buffer(void* context) { delete static_cast<std::shared_ptr<Buffer>*>(context); }
+void drop_nothing(void* /*context*/) {}
 
 class CpuBackend final : public Backend {
  public:
-  CpuBackend(uint64_t budget_bytes, int threads) : threads_(threads) {
-    CpuMemory::instance().set_budget(budget_bytes);
+  explicit CpuBackend(const CpuDeviceOptions& options) : threads_(options.threads) {
+    CpuMemory& memory = CpuMemory::instance();
+    memory.set_budget(options.memory_budget_bytes);
+    if (options.memory_budget_bytes == 0) return;
+    host_.set_budget(options.host_budget_bytes);
+    tiers_ = std::make_shared<Tiers>(
+        device_, host_,
+        Tiers::Options{.policy = std::move(*make_policy(options.memory_policy)),
+                       .link_bytes_per_second = options.link_bytes_per_second});
+    memory.set_make_room(
+        [tiers = tiers_.get()](uint64_t bytes) { return tiers->make_room(bytes); });
   }
+  ~CpuBackend() override {
+    if (tiers_ != nullptr) CpuMemory::instance().set_make_room(nullptr);
+  }
+  CpuBackend(const CpuBackend&) = delete;
+  CpuBackend& operator=(const CpuBackend&) = delete;
 
   c10::Device device() const override { return c10::Device(c10::kCPU); }
-  DeviceMemory memory() const override { return CpuMemory::instance().usage(); }
+  DeviceMemory memory() const override {
+    const MemoryUsage usage = CpuMemory::instance().usage();
+    return {.budget_bytes = usage.budget, .used_bytes = usage.used, .peak_bytes = usage.peak};
+  }
 
   std::shared_ptr<Buffer> stage(uint64_t bytes) override {
+    if (tiers_ != nullptr && bytes >= kTieredBytesMin) {
+      TieredBufferPtr home = tiers_->stage(bytes, MappedMemory::kNobody);
+      if (home != nullptr) return std::make_shared<StagedBuffer>(tiers_, std::move(home));
+    }
     return std::make_shared<CpuBuffer>(CpuMemory::instance().allocate_raw(bytes), bytes);
+  }
+  void set_reclaim(Device::Reclaim reclaim) override {
+    if (tiers_ != nullptr) tiers_->set_reclaim(std::move(reclaim));
+  }
+  Tiers* tiers() override { return tiers_.get(); }
+  void* disown(const c10::Storage& storage) override {
+    c10::StorageImpl* const impl = storage.unsafeGetStorageImpl();
+    if (impl->data_ptr().get_deleter() != CpuMemory::instance().raw_deleter()) return nullptr;
+    void* const memory = impl->mutable_data();
+    impl->set_data_ptr(c10::DataPtr(memory, nullptr, &drop_nothing, device())).release_context();
+    return memory;
+  }
+  c10::Storage alias(void* memory, uint64_t bytes) override {
+    return {c10::Storage::use_byte_size_t(), static_cast<size_t>(bytes),
+            c10::DataPtr(memory, nullptr, &drop_nothing, device()), nullptr, false};
   }
 
   Kernel kernel_of(std::string_view name) const override { return cpu_kernel_of(name); }
@@ -64,11 +129,16 @@ class CpuBackend final : public Backend {
             nullptr, false};
   }
 
-  c10::Storage adopt(const std::shared_ptr<Buffer>& buffer) override {
+  Adopted adopt(const std::shared_ptr<Buffer>& buffer) override {
+    if (const auto* staged = dynamic_cast<const StagedBuffer*>(buffer.get())) {
+      return {.storage = {}, .home = TieredBufferPtr(buffer, staged->home())};
+    }
     const std::span<std::byte> bytes = buffer->bytes();
     if (reinterpret_cast<uintptr_t>(bytes.data()) % kAlignment != 0) return {};
     c10::DataPtr memory(bytes.data(), new std::shared_ptr<Buffer>(buffer), &drop_buffer, device());
-    return {c10::Storage::use_byte_size_t(), bytes.size(), std::move(memory), nullptr, false};
+    return {.storage = {c10::Storage::use_byte_size_t(), bytes.size(), std::move(memory), nullptr,
+                        false},
+            .home = nullptr};
   }
 
   void write(const c10::Storage& to, Bytes from) override {
@@ -87,12 +157,15 @@ class CpuBackend final : public Backend {
 
  private:
   int threads_;
+  DeviceTier device_;
+  HostTier host_;
+  std::shared_ptr<Tiers> tiers_;  // Null: there is no budget, so nothing has to move.
 };
 
 }  // namespace
 
-std::unique_ptr<Backend> make_cpu_backend(uint64_t memory_budget_bytes, int threads) {
-  return std::make_unique<CpuBackend>(memory_budget_bytes, threads);
+std::unique_ptr<Backend> make_cpu_backend(const CpuDeviceOptions& options) {
+  return std::make_unique<CpuBackend>(options);
 }
 
 }  // namespace djinn::server

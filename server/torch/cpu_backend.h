@@ -7,9 +7,10 @@
 #include <memory>
 
 #include "server/torch/backend.h"
+#include "server/torch/cpu_device.h"
 
 namespace djinn::server {
 
-[[nodiscard]] std::unique_ptr<Backend> make_cpu_backend(uint64_t memory_budget_bytes, int threads);
+[[nodiscard]] std::unique_ptr<Backend> make_cpu_backend(const CpuDeviceOptions& options);
 
 }  // namespace djinn::server

@@ -7,7 +7,7 @@
 namespace djinn::server {
 
 std::unique_ptr<Device> make_cpu_device(const CpuDeviceOptions& options) {
-  return make_torch_device("cpu", make_cpu_backend(options.memory_budget_bytes, options.threads));
+  return make_torch_device("cpu", make_cpu_backend(options));
 }
 
 }  // namespace djinn::server

@@ -17,6 +17,7 @@
 #include "serialization/graph/numbers.h"
 #include "serialization/graph/plan.h"
 #include "server/executor.h"
+#include "server/memory/footprint.h"
 #include "server/torch/cells.h"
 #include "server/torch/operator_table.h"
 
@@ -74,6 +75,8 @@ struct Program {
   std::vector<Variable> variables;
   std::vector<uint32_t> operands;
   std::vector<uint32_t> writes;
+
+  std::unique_ptr<const Footprint> footprint;  // Made when a run first needs it.
 
   // -- kept between runs
   graph::SharedNumbers last;

@@ -17,7 +17,7 @@ namespace djinn::server {
 class TorchReplay final : public Replay {
  public:
   TorchReplay(SessionId session, Backend& backend, OperatorTable& table)
-      : session_(session), state_(backend), table_(table) {}
+      : state_(session, backend), table_(table) {}
   ~TorchReplay() override;
   void run(const Work& work, AnswerSink& sink) override;
   void shrink() override;
@@ -30,7 +30,6 @@ class TorchReplay final : public Replay {
   void refuse(const Work& work, AnswerSink& sink, const Error& error);
   void publish();
 
-  const SessionId session_;
   SessionState state_;
   OperatorTable& table_;
   Programs programs_;

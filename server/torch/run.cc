@@ -56,7 +56,8 @@ Run::Run(SessionState& session, Program& program, const Work& work, AnswerSink& 
       plan_(*work.plan),
       work_(work),
       sink_(sink),
-      numbers_(*work.numbers) {}
+      numbers_(*work.numbers),
+      tiers_(session.backend.tiers()) {}
 
 SharedError Run::caught(const std::string& who, const std::function<void()>& body) {
   try {
@@ -94,8 +95,10 @@ void Run::run_entries() {
   release_strays();
   bind();
   order_deaths();
+  expect_touches();
   for (uint32_t i = 0; i < plan_.entries.size(); ++i) {
     entry(i);
+    unpin(i);
     const uint32_t first = i == 0 ? 0 : program_.dying_ends[i - 1];
     for (uint32_t d = first; d < program_.dying_ends[i]; ++d) die(program_.dying[d]);
   }
@@ -189,13 +192,13 @@ void Run::entry(uint32_t index) {
       op(index);
       return;
     case graph::EntryKind::kUpload:
-      upload(entry);
+      upload(index);
       return;
     case graph::EntryKind::kFetch:
-      fetch(entry);
+      fetch(index);
       return;
     case graph::EntryKind::kResize:
-      resize(entry);
+      resize(index);
       return;
     case graph::EntryKind::kSeed:
       // A generator too many is the error of whoever draws from it.

@@ -23,11 +23,13 @@ namespace djinn::server {
 
 // What a session keeps from job to job.
 struct SessionState {
-  explicit SessionState(Backend& on)
-      : backend(on),
+  SessionState(SessionId session, Backend& on)
+      : id(session),
+        backend(on),
         keys(on.device().is_cuda() ? c10::DispatchKey::CUDA : c10::DispatchKey::CPU),
         generators(on) {}
 
+  SessionId id;
   Backend& backend;
   c10::DispatchKeySet keys;  // of every tensor
   Generators generators;
@@ -56,6 +58,16 @@ class Run {
   void order_deaths();
   void entry(uint32_t index);
   void die(uint32_t index);
+
+  // -- where the bytes are (run_tiers.cc); nothing without tiers
+  void expect_touches();
+  // Brings what the entry touches to the device. Throws Problem.
+  void pin(uint32_t entry);
+  void unpin(uint32_t entry);
+  // The cell's new bytes may leave the device from the next entry on.
+  void track(Cell& cell);
+  [[nodiscard]] uint64_t next_use(const Touch& touch) const;
+
   void keep();
 
   // -- operators (run_op.cc)
@@ -86,15 +98,16 @@ class Run {
   void fail_result(const graph::ResultSlot& result, const SharedError& error);
 
   // -- bytes (run_bytes.cc)
-  void upload(const graph::Entry& entry);
+  void upload(uint32_t index);
   // `bytes` are the inline ones; null if it is staged.
   void upload_into(const graph::Operand& to, uint64_t length, Bytes bytes,
                    const StagedUpload* staged);
-  void fetch(const graph::Entry& entry);
+  void fetch(uint32_t index);
   Answer answer_of(Cell& cell, const at::Tensor& tensor, std::shared_ptr<const void>& reading);
-  // A storage with these bytes, and whether it is the buffer's own.
-  std::pair<c10::Storage, bool> storage_of(Bytes bytes, const StagedUpload* staged);
-  void resize(const graph::Entry& entry);
+  // The cell gets these bytes; the buffer itself becomes the cell's if the device can use it.
+  void replace(Cell& cell, Bytes bytes, const StagedUpload* staged);
+  c10::Storage copy_of(Bytes bytes);
+  void resize(uint32_t index);
   Cell& cell(uint32_t slot) { return *program_.slots[slot].cell; }
   // Bytes behind the cell, zeros if nothing was written yet.
   void materialise(Cell& cell, Fill fill = Fill::kZero);
@@ -117,6 +130,13 @@ class Run {
   Stack stack_;
   Stack kept_;
   Geometry geometry_;
+  Tiers* const tiers_;  // Null: everything is on the device.
+  uint64_t began_ = 0;  // the tick of entry 0
+  struct Pinned {
+    TieredBufferPtr buffer;
+    const Cell* cell = nullptr;
+  };
+  std::vector<Pinned> pinned_;
   size_t inline_at_ = 0;
   uint32_t answered_ = 0;
 };

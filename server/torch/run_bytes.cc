@@ -15,7 +15,7 @@ constexpr size_t kCopiedAnswerMax = 4 << 10;  // Copying so little is cheaper th
 
 uint64_t padded(uint64_t bytes) { return (bytes + 7) & ~uint64_t{7}; }
 
-Answer copy_of(Bytes bytes) {
+Answer answer_with(Bytes bytes) {
   auto owner = std::make_shared<const std::vector<std::byte>>(bytes.begin(), bytes.end());
   const Bytes view = *owner;
   return {.owner = std::move(owner), .bytes = view};
@@ -35,6 +35,7 @@ bool Run::covers(const Cell& cell, const Geometry& geometry) {
 
 void Run::materialise(Cell& cell, Fill fill) {
   cell.storage = session_.backend.allocate(cell.bytes, fill);
+  track(cell);
 }
 
 void Run::make_writable(Cell& cell) {
@@ -42,6 +43,7 @@ void Run::make_writable(Cell& cell) {
   c10::Storage copy = session_.backend.allocate(cell.bytes, Fill::kNone);
   session_.backend.copy(copy, cell.storage, cell.bytes);
   cell.replace(std::move(copy));
+  track(cell);
 }
 
 const at::Tensor& Run::view(const graph::Operand& operand) {
@@ -66,9 +68,11 @@ const at::Tensor& Run::view(const graph::Operand& operand) {
   return cell.view;
 }
 
-void Run::upload(const graph::Entry& entry) {
+void Run::upload(uint32_t index) {
+  const graph::Entry& entry = plan_.entries[index];
   const graph::Operand& to = plan_.operands[entry.operand];
   const SharedError error = caught("upload", [&] {
+    pin(index);
     const auto length = static_cast<uint64_t>(numbers_[entry.number]);
     if (numbers_[entry.number] < 0 || length > kStorageBytesMax) {
       throw Problem(ErrorCode::kInvalid, "its length is out of bounds");
@@ -95,19 +99,31 @@ void Run::upload(const graph::Entry& entry) {
   if (error != nullptr) cell(to.slot).fail(error);
 }
 
-std::pair<c10::Storage, bool> Run::storage_of(Bytes bytes, const StagedUpload* staged) {
-  Backend& backend = session_.backend;
-  if (staged != nullptr) {
-    c10::Storage adopted = backend.adopt(staged->buffer);
-    if (adopted) {
-      if (!staged->shared) staged->buffer->drop_host();
-      return {std::move(adopted), true};
-    }
-    bytes = staged->buffer->bytes();
+c10::Storage Run::copy_of(Bytes bytes) {
+  c10::Storage copy = session_.backend.allocate(bytes.size(), Fill::kNone);
+  session_.backend.write(copy, bytes);
+  return copy;
+}
+
+void Run::replace(Cell& cell, Bytes bytes, const StagedUpload* staged) {
+  if (staged == nullptr) {
+    cell.replace(copy_of(bytes));
+    track(cell);
+    return;
   }
-  c10::Storage copy = backend.allocate(bytes.size(), Fill::kNone);
-  backend.write(copy, bytes);
-  return {std::move(copy), false};
+  Adopted adopted = session_.backend.adopt(staged->buffer);
+  const bool has_it = adopted.storage || adopted.home != nullptr;
+  if (adopted.home != nullptr) {
+    cell.replace(std::move(adopted.home));
+  } else if (adopted.storage) {
+    cell.replace(std::move(adopted.storage));
+  } else {
+    cell.replace(copy_of(staged->buffer->bytes()));
+    track(cell);
+  }
+  cell.shared = has_it && staged->shared;
+  // Who shares it asks for its bytes until they are verified.
+  if (has_it && !staged->shared) staged->buffer->drop_host();
 }
 
 void Run::upload_into(const graph::Operand& to, uint64_t length, Bytes bytes,
@@ -120,31 +136,33 @@ void Run::upload_into(const graph::Operand& to, uint64_t length, Bytes bytes,
     throw Problem(ErrorCode::kInvalid, "its length is not that of its destination");
   }
   if (covers(cell, geometry)) {  // An earlier error is gone with the bytes it concerned.
-    auto [storage, adopted] = storage_of(bytes, staged);
-    cell.replace(std::move(storage));
+    replace(cell, bytes, staged);
     cell.error = nullptr;
-    cell.shared = adopted && staged->shared;
     return;
   }
   if (cell.error != nullptr) return;
   if (!cell.storage) materialise(cell);
   make_writable(cell);
   const std::vector<int64_t> sizes = geometry.sizes.vec();
-  const c10::Storage storage = storage_of(bytes, staged).first;
+  const c10::Storage storage = copy_of(staged == nullptr ? bytes : staged->buffer->bytes());
   const at::Tensor& target = view(to);
   at::Tensor source = at::empty({0}, target.options());
   source.set_(storage, 0, sizes);
   target.copy_(source);
 }
 
-void Run::fetch(const graph::Entry& entry) {
+void Run::fetch(uint32_t index) {
+  const graph::Entry& entry = plan_.entries[index];
   const graph::Operand& from = plan_.operands[entry.operand];
   Cell& cell = this->cell(from.slot);
   SharedError error = cell.error;
   if (error == nullptr) {
     std::optional<Answer> made;
     std::shared_ptr<const void> reading;
-    error = caught("fetch", [&] { made = answer_of(cell, view(from), reading); });
+    error = caught("fetch", [&] {
+      pin(index);
+      made = answer_of(cell, view(from), reading);
+    });
     if (error == nullptr) {
       answer(entry.answer, std::move(*made), std::move(reading));
       return;
@@ -160,15 +178,16 @@ Answer Run::answer_of(Cell& cell, const at::Tensor& tensor, std::shared_ptr<cons
   if (copy.source != nullptr) {
     reading = copy.source;
     if (copy.source->is_alias_of(cell.storage)) cell.reader = copy.source;
-  } else if (bytes.size() <= kCopiedAnswerMax) {
-    return copy_of(bytes);
+  } else if (bytes.size() <= kCopiedAnswerMax || cell.home != nullptr) {
+    return answer_with(bytes);  // Who reads slowly must not hold the device's memory.
   }
   auto owner = std::make_shared<const c10::Storage>(host.storage());
   if (host.is_alias_of(tensor)) cell.reader = owner;
   return {.owner = std::move(owner), .bytes = bytes};
 }
 
-void Run::resize(const graph::Entry& entry) {
+void Run::resize(uint32_t index) {
+  const graph::Entry& entry = plan_.entries[index];
   Slot& slot = program_.slots[entry.operand];
   if (slot.state == Slot::State::kLost || slot.cell->error != nullptr) return;
   Cell& cell = *slot.cell;
@@ -177,6 +196,7 @@ void Run::resize(const graph::Entry& entry) {
     if (numbers_[entry.number] < 0 || bytes > kStorageBytesMax) {
       throw Problem(ErrorCode::kInvalid, "a storage's length is out of bounds");
     }
+    pin(index);
     if (!cell.storage) {  // zeros that nobody has asked for yet
       cell.bytes = bytes;
       return;
@@ -185,6 +205,7 @@ void Run::resize(const graph::Entry& entry) {
         session_.backend.allocate(bytes, bytes > cell.bytes ? Fill::kZero : Fill::kNone);
     session_.backend.copy(resized, cell.storage, std::min(bytes, cell.bytes));
     cell.replace(std::move(resized));
+    track(cell);
   });
   if (error != nullptr) cell.fail(error);
 }

@@ -16,6 +16,7 @@ void Run::op(uint32_t index) {
   SharedError error = inherited(step);
   if (error == nullptr) {
     try {
+      pin(index);
       prepare(step);
       call(step);
       if (entry.kind == graph::EntryKind::kDeferredOp) {

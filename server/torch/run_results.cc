@@ -115,6 +115,7 @@ void Run::take_tensor(const graph::Operand& predicted, at::Tensor made) {
     made.storage().unsafeGetStorageImpl()->set_resizable(false);
     to.storage = made.storage();
     to.view = std::move(made);
+    track(to);
     return;
   }
   if (to.error != nullptr) return;
@@ -154,7 +155,10 @@ graph::TensorMeta Run::take_deferred(uint32_t slot_index, at::Tensor made) {
   made = own(plain(std::move(made), session_.backend.device()));
   made.storage().unsafeGetStorageImpl()->set_resizable(false);
   graph::TensorMeta meta = meta_of(made);
-  if (slot.state != Slot::State::kLost) slot.cell->replace(made.storage());
+  if (slot.state != Slot::State::kLost) {
+    slot.cell->replace(made.storage());
+    track(*slot.cell);
+  }
   return meta;
 }
 

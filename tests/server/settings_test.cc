@@ -51,6 +51,7 @@ TEST(Settings, PreferFlagsOverVariablesOverTheFile) {
   const Layer environment = settings_from_environment([](const char* name) -> const char* {
     if (std::string_view(name) == "DJINN_SERVER_THREADS") return "4";
     if (std::string_view(name) == "DJINN_SERVER_DEVICE_MEMORY") return "2GiB";
+    if (std::string_view(name) == "DJINN_SERVER_HOST_MEMORY") return "6GiB";
     if (std::string_view(name) == "DJINN_SERVER_LISTEN") return "unix:///a,tcp://127.0.0.1:1";
     return nullptr;
   });
@@ -61,7 +62,7 @@ TEST(Settings, PreferFlagsOverVariablesOverTheFile) {
   ASSERT_TRUE(settings);
   EXPECT_EQ(settings->threads, 3);
   EXPECT_EQ(settings->device_memory_bytes, uint64_t{2} << 30);
-  EXPECT_EQ(settings->artifact_cache_bytes, uint64_t{1} << 30);
+  EXPECT_EQ(settings->artifact_cache_bytes, uint64_t{3} << 30);
   EXPECT_EQ(settings->device, "cpu");
   EXPECT_EQ(settings->listen.size(), 2U);
 }

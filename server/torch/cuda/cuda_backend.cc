@@ -90,12 +90,12 @@ class CudaBackend final : public Backend {
     return storage(std::move(memory), bytes);
   }
 
-  c10::Storage adopt(const std::shared_ptr<Buffer>& buffer) override {
+  Adopted adopt(const std::shared_ptr<Buffer>& buffer) override {
     auto& upload = static_cast<CudaBuffer&>(*buffer);  // `stage` makes no others.
     void* const memory = with_reclaim(upload.length(), [&] { return upload.on_device(streams_); });
     auto owner = std::make_unique<std::shared_ptr<Buffer>>(buffer);
     c10::DataPtr shared(memory, owner.release(), &drop_buffer, device_);
-    return storage(std::move(shared), upload.length());
+    return {.storage = storage(std::move(shared), upload.length()), .home = nullptr};
   }
 
   // A copy from memory that is not pinned would wait for everything before it.

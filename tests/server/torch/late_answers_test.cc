@@ -46,13 +46,13 @@ class LateBackend final : public Backend {
   }
   void trim() override { cpu_->trim(); }
   c10::Storage allocate(uint64_t bytes, Fill fill) override { return cpu_->allocate(bytes, fill); }
-  c10::Storage adopt(const std::shared_ptr<Buffer>& buffer) override {
+  Adopted adopt(const std::shared_ptr<Buffer>& buffer) override {
     auto& staged = static_cast<Staged&>(*buffer);
     if (!staged.on_device) {
       staged.on_device = cpu_->allocate(staged.length(), Fill::kNone);
       cpu_->write(staged.on_device, staged.bytes());
     }
-    return staged.on_device;
+    return {.storage = staged.on_device, .home = nullptr};
   }
   void write(const c10::Storage& to, Bytes from) override { cpu_->write(to, from); }
   void copy(const c10::Storage& to, const c10::Storage& from, uint64_t bytes) override {
@@ -120,7 +120,7 @@ class LateBackend final : public Backend {
 
 class LateAnswersTest : public ::testing::Test {
  protected:
-  LateBackend* backend_ = new LateBackend(make_cpu_backend(0, 1));
+  LateBackend* backend_ = new LateBackend(make_cpu_backend({}));
   std::unique_ptr<Device> device_ = make_torch_device("late", std::unique_ptr<Backend>(backend_));
   Mirror mirror_{*device_};
 };

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/memory/mapped_memory.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+
+namespace djinn::server {
+namespace {
+
+constexpr uint64_t kHugePageBytes = uint64_t{2} << 20;
+constexpr uint64_t kPageBytes = 4096;
+constexpr uint64_t kWaitingBytesMax = uint64_t{1} << 30;  // without a budget
+constexpr uint64_t kDiscardBytesMin = uint64_t{1} << 20;  // Fewer are not worth a system call.
+static_assert(MappedMemory::kAlignment == Arena::kGranule);
+
+uint64_t rounded_up(uint64_t bytes, uint64_t to) { return (bytes + to - 1) / to * to; }
+
+}  // namespace
+
+// Lies in front of the memory it describes.
+struct alignas(MappedMemory::kAlignment) MappedMemory::Header {
+  uint32_t block;
+  uint64_t bytes;
+
+  static Header* of(void* memory) { return static_cast<Header*>(memory) - 1; }
+};
+
+// As much as the machine has, or what the system lets us reserve; none of it is touched.
+MappedMemory::Range MappedMemory::reserve() {
+  const auto pages = static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES));
+  uint64_t bytes = rounded_up(pages * static_cast<uint64_t>(sysconf(_SC_PAGESIZE)), kHugePageBytes);
+  for (; bytes > kHugePageBytes; bytes = rounded_up(bytes / 2, kHugePageBytes)) {
+    void* const mapping = mmap(nullptr, bytes + kHugePageBytes, PROT_READ | PROT_WRITE,
+                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (mapping == MAP_FAILED) continue;
+    auto* const begin = reinterpret_cast<std::byte*>(
+        rounded_up(reinterpret_cast<uintptr_t>(mapping), kHugePageBytes));
+    madvise(begin, bytes, MADV_HUGEPAGE);
+    return {begin, bytes, mapping, bytes + kHugePageBytes};
+  }
+  throw std::bad_alloc();
+}
+
+MappedMemory::MappedMemory() : range_(reserve()), arena_(range_.bytes, false) {}
+
+MappedMemory::~MappedMemory() { munmap(range_.mapping, range_.mapped); }
+
+void MappedMemory::set_budget(uint64_t bytes) {
+  const MutexLock lock(mutex_);
+  budget_ = bytes;
+  arena_.set_limit(bytes == 0 ? range_.bytes : bytes);
+  // Long parts count for more than known zeros where memory is short.
+  arena_.set_merge_zeros(bytes != 0);
+}
+
+MemoryUsage MappedMemory::usage() const {
+  const MutexLock lock(mutex_);
+  return {.budget = budget_,
+          .used = arena_.used_bytes(),
+          .peak = peak_,
+          .largest_free = arena_.largest_free()};
+}
+
+void MappedMemory::trim() {
+  const MutexLock lock(mutex_);
+  arena_.for_each_free(kPageBytes,
+                       [this](const Arena::Block& free) REQUIRES(mutex_) { discard(free); });
+}
+
+void MappedMemory::discard(const Arena::Block& free) {
+  const uint64_t end = free.offset + free.bytes;
+  const uint64_t first = std::min(rounded_up(free.offset, kPageBytes), end);
+  const uint64_t last = std::max(end / kPageBytes * kPageBytes, first);
+  std::memset(range_.begin + free.offset, 0, first - free.offset);
+  if (last > first) madvise(range_.begin + first, last - first, MADV_DONTNEED);
+  std::memset(range_.begin + last, 0, end - last);
+  arena_.zeroed(free.id);
+}
+
+MappedMemory::Block MappedMemory::take(uint64_t bytes, uint64_t owner) {
+  const uint64_t wanted = bytes + sizeof(Header);
+  const MutexLock lock(mutex_);
+  if (budget_ != 0 && arena_.used_bytes() + wanted > budget_) return {};
+  const auto block = arena_.take(wanted, owner);
+  if (!block) return {};
+  peak_ = std::max(peak_, arena_.used_bytes());
+  auto* const header = new (range_.begin + block->offset) Header{block->id, block->bytes};
+  return {header + 1, block->content};
+}
+
+uint64_t MappedMemory::bytes_of(void* memory) { return Header::of(memory)->bytes; }
+
+void MappedMemory::release(void* memory) {
+  const uint32_t block = Header::of(memory)->block;
+  const MutexLock lock(mutex_);
+  const Arena::Block free = arena_.give_back(block);
+  if (budget_ == 0 && free.bytes >= kDiscardBytesMin && free.content != Arena::kZeros &&
+      arena_.waiting_bytes() > kWaitingBytesMax) {
+    discard(free);
+  }
+}
+
+}  // namespace djinn::server

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+// Mapped memory: an arena over one reserved range of this process's memory.
+//
+// The range is as long as the machine's memory or the budget; pages are huge, come when they are
+// touched first, and stay for the next who asks. With a budget no block lies above it, so what is
+// resident is never more than that. Blocks remember the owner who wrote them (arena.h).
+// Ownership: blocks must be released before the memory goes. Threading: any thread.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "serialization/base/mutex.h"
+#include "server/memory/arena.h"
+
+namespace djinn::server {
+
+// What a memory has, in bytes.
+struct MemoryUsage {
+  uint64_t budget = 0;  // 0: no limit
+  uint64_t used = 0;
+  uint64_t peak = 0;
+  uint64_t largest_free = 0;
+};
+
+class MappedMemory {
+ public:
+  static constexpr size_t kAlignment = 64;
+  static constexpr uint64_t kNobody = Arena::kMixed - 1;  // as an owner: never the same one twice
+
+  struct Block {
+    void* memory = nullptr;            // Null: no free part is that long.
+    uint64_t content = Arena::kZeros;  // whose bytes it holds
+  };
+
+  // Throws std::bad_alloc if the system lets us reserve nothing.
+  MappedMemory();
+  ~MappedMemory();
+  MappedMemory(const MappedMemory&) = delete;
+  MappedMemory& operator=(const MappedMemory&) = delete;
+
+  // 0: no limit. What is in use stays.
+  void set_budget(uint64_t bytes);
+  [[nodiscard]] Block take(uint64_t bytes, uint64_t owner);
+  void release(void* memory);
+  // What a block that `take` gave has, its administration included.
+  [[nodiscard]] static uint64_t bytes_of(void* memory);
+  // Gives the pages of what is free back to the system.
+  void trim();
+  [[nodiscard]] MemoryUsage usage() const;
+
+ private:
+  struct Header;
+  struct Range {
+    std::byte* begin = nullptr;
+    uint64_t bytes = 0;
+    void* mapping = nullptr;
+    uint64_t mapped = 0;
+  };
+
+  static Range reserve();
+  // Their pages go back; they are zeros from then on.
+  void discard(const Arena::Block& free) REQUIRES(mutex_);
+
+  const Range range_;
+  mutable Mutex mutex_;
+  Arena arena_ GUARDED_BY(mutex_);
+  uint64_t budget_ GUARDED_BY(mutex_) = 0;
+  uint64_t peak_ GUARDED_BY(mutex_) = 0;
+};
+
+}  // namespace djinn::server

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+// Tiers: where the bytes of storages are - on the device, in host memory, or both - and the thread
+// that moves them before they are missed.
+//
+// The device's budget is hard: what does not fit goes to the host, and comes back before the
+// operator that reads it runs. Who leaves is the policy's choice; bytes that the host has already
+// are dropped, not copied. An operator pins what it uses, so the device must hold one operator's
+// operands at a time and not a whole job's.
+// Ownership: buffers keep the tiers alive, and the tiers the memories' contents; the memories
+// themselves are borrowed. Threading: any thread, if not said otherwise.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <thread>
+#include <vector>
+
+#include "serialization/base/mutex.h"
+#include "serialization/base/result.h"
+#include "server/memory/mapped_memory.h"
+#include "server/memory/policy.h"
+
+namespace djinn::server {
+
+// The memory of one tier.
+class TierMemory {
+ public:
+  virtual ~TierMemory() = default;
+  // Null: there is no room. Never waits and moves nothing.
+  virtual void* allocate(uint64_t bytes, uint64_t owner) = 0;
+  virtual void release(void* memory) = 0;
+  [[nodiscard]] virtual MemoryUsage usage() const = 0;
+};
+
+// What copies between the tiers, and how fast. A rate is for benchmarks: it stands for the slower
+// link of a machine that is not there.
+class Link {
+ public:
+  explicit Link(uint64_t bytes_per_second = 0) : rate_(bytes_per_second) {}
+  void copy(void* to, const void* from, uint64_t bytes);
+
+ private:
+  const uint64_t rate_;  // 0: as fast as it goes
+  Mutex mutex_;
+  uint64_t free_at_ns_ GUARDED_BY(mutex_) = 0;
+};
+
+struct TierStats {
+  uint64_t spills = 0;  // copied to the host
+  uint64_t spilled_bytes = 0;
+  uint64_t drops = 0;  // left the device without a copy
+  uint64_t loads = 0;  // copied to the device because an operator waited
+  uint64_t loaded_bytes = 0;
+  uint64_t prefetches = 0;  // copied to the device before
+  uint64_t prefetched_bytes = 0;
+  uint64_t useful = 0;    // of these, used then
+  uint64_t late = 0;      // used while they were still on their way
+  uint64_t wasted = 0;    // left again unused
+  uint64_t refusals = 0;  // nothing could leave
+};
+
+class Tiers;
+
+// The bytes of one storage. Immutable in length; where they are, the tiers say.
+class TieredBuffer {
+ public:
+  ~TieredBuffer();
+  TieredBuffer(const TieredBuffer&) = delete;
+  TieredBuffer& operator=(const TieredBuffer&) = delete;
+
+  [[nodiscard]] uint64_t bytes() const { return bytes_; }
+  // Where they are on the device. Only while pinned there.
+  [[nodiscard]] void* device() const { return device_; }
+  // Where `stage` put them. Until they are let go.
+  [[nodiscard]] void* staged() const { return staged_; }
+
+ private:
+  friend class Tiers;
+  TieredBuffer(std::shared_ptr<Tiers> tiers, uint64_t bytes, uint64_t owner)
+      : tiers_(std::move(tiers)), bytes_(bytes), owner_(owner) {}
+
+  const std::shared_ptr<Tiers> tiers_;
+  const uint64_t bytes_;
+  const uint64_t owner_;
+  // -- under the tiers' lock; device_ also without it by who has pinned it.
+  void* device_ = nullptr;
+  void* host_ = nullptr;
+  void* staged_ = nullptr;     // Not null: that one of the two stays until `let_go`.
+  bool host_current_ = false;  // The host's copy is what the device has.
+  bool moving_ = false;        // Someone copies, without the lock.
+  bool prefetched_ = false;    // and not used since
+  uint32_t pins_ = 0;
+  uint64_t last_use_ = 0;
+  uint64_t next_use_ = kNeverUsed;
+  size_t place_ = 0;  // in Tiers::all_
+};
+
+using TieredBufferPtr = std::shared_ptr<TieredBuffer>;
+
+class Tiers : public std::enable_shared_from_this<Tiers> {
+ public:
+  struct Options {
+    std::unique_ptr<MemoryPolicy> policy;
+    uint64_t link_bytes_per_second = 0;
+  };
+  Tiers(TierMemory& device, TierMemory& host, Options options);
+  ~Tiers();
+  Tiers(const Tiers&) = delete;
+  Tiers& operator=(const Tiers&) = delete;
+
+  // -- making buffers
+
+  // Takes over memory of the device. It comes pinned once.
+  [[nodiscard]] TieredBufferPtr adopt(void* device, uint64_t bytes, uint64_t owner);
+  // Uninitialised room for bytes that arrive: on the device if there is some free, else on the
+  // host. It stays where it is until `let_go`. Null: nowhere.
+  [[nodiscard]] TieredBufferPtr stage(uint64_t bytes, uint64_t owner);
+  // From here on a staged buffer may move.
+  void let_go(TieredBuffer& buffer);
+
+  // -- using them: the thread that runs the device's jobs
+
+  // Brings all of them to the device, where they stay until they are unpinned. kOutOfMemory: what
+  // is pinned leaves no room; nothing is pinned then.
+  Result<> pin(std::span<TieredBuffer* const> buffers);
+  struct Use {
+    TieredBuffer* buffer = nullptr;
+    uint64_t next_use = kNeverUsed;  // when it is expected to be used again
+    bool written = false;            // The host's copy is stale.
+  };
+  // A tick of the clock ends with this.
+  void unpin(std::span<const Use> uses);
+  // The clock's next tick: "now" for predictions.
+  [[nodiscard]] uint64_t now() const;
+  // What a job that begins will use first when, and what it needs for new bytes.
+  void expect(std::span<const Use> uses, uint64_t reserve_bytes);
+  // The buffer is needed on the device soon (true) or not for long (false).
+  void hint(TieredBuffer& buffer, bool soon);
+
+  // -- room
+
+  // Makes something leave the device, or waits for what is leaving; false: nothing can. Called when
+  // an allocation of so many bytes failed, by any thread that holds no lock.
+  bool make_room(uint64_t bytes);
+  // Frees host or device memory that nobody uses any more (unused artifacts); 0: there is none.
+  using Reclaim = std::function<uint64_t(uint64_t bytes)>;
+  void set_reclaim(Reclaim reclaim);
+  void set_policy(std::unique_ptr<MemoryPolicy> policy);
+
+  [[nodiscard]] TierStats stats() const;
+  [[nodiscard]] MemoryUsage device_usage() const { return device_.usage(); }
+  [[nodiscard]] MemoryUsage host_usage() const { return host_.usage(); }
+
+ private:
+  friend class TieredBuffer;
+
+  TieredBufferPtr track(TieredBufferPtr buffer);
+  void forget(TieredBuffer& buffer);
+  bool bring_in(TieredBuffer& buffer) REQUIRES(mutex_);
+  void copy_in(TieredBuffer& buffer, void* memory) REQUIRES(mutex_);
+  // The one that the policy lets go first, of those used farther away; null: none.
+  TieredBuffer* victim(double farther_than) REQUIRES(mutex_);
+  // False: it must stay, for want of room on the host.
+  bool evict(TieredBuffer& buffer) REQUIRES(mutex_);
+  bool spill(TieredBuffer& buffer) REQUIRES(mutex_);
+  void begin_move(TieredBuffer& buffer) REQUIRES(mutex_);
+  void end_move(TieredBuffer& buffer) REQUIRES(mutex_);
+  bool evict_one(double farther_than) REQUIRES(mutex_);
+  void drop_host_copy(TieredBuffer& buffer) REQUIRES(mutex_);
+  bool make_room_locked(uint64_t bytes) REQUIRES(mutex_);
+  void* host_memory(uint64_t bytes, uint64_t owner) REQUIRES(mutex_);
+  [[nodiscard]] Candidate candidate(const TieredBuffer& buffer) const REQUIRES(mutex_);
+  TieredBuffer* wanted() REQUIRES(mutex_);
+  bool prefetch_one() REQUIRES(mutex_);
+  void mover_main();
+
+  TierMemory& device_;
+  TierMemory& host_;
+  Link link_;
+
+  mutable Mutex mutex_;
+  std::condition_variable_any moved_;     // A copy ended.
+  std::condition_variable_any progress_;  // The mover may find something to do.
+  bool stopping_ GUARDED_BY(mutex_) = false;
+  bool mover_waits_ GUARDED_BY(mutex_) = false;
+  uint64_t mover_wants_ GUARDED_BY(mutex_) = kNeverUsed;  // the next use of what it has no room for
+  size_t moving_ GUARDED_BY(mutex_) = 0;
+  uint64_t now_ GUARDED_BY(mutex_) = 1;
+  uint64_t reserve_ GUARDED_BY(mutex_) = 0;         // what the mover leaves free
+  uint64_t room_wanted_at_ GUARDED_BY(mutex_) = 0;  // the tick of the last make_room
+  std::unique_ptr<MemoryPolicy> policy_ GUARDED_BY(mutex_);
+  Reclaim reclaim_ GUARDED_BY(mutex_);
+  std::vector<TieredBuffer*> all_ GUARDED_BY(mutex_);
+  TierStats stats_ GUARDED_BY(mutex_);
+
+  std::thread mover_;  // Last: it uses all of the above.
+};
+
+}  // namespace djinn::server

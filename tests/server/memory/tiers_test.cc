@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: Apache-2.0
+// Tiers over two small memories: what moves, what stays, and that the bytes are always the same.
+#include "server/memory/tiers.h"
+
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <random>
+#include <set>
+#include <thread>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+namespace djinn::server {
+namespace {
+
+constexpr uint64_t kPage = 4096;
+
+// Heap memory with a budget; fails on request.
+class HeapTier final : public TierMemory {
+ public:
+  explicit HeapTier(uint64_t budget) : budget_(budget) {}
+  ~HeapTier() override { EXPECT_EQ(used_, 0U) << "everything was released"; }
+  void* allocate(uint64_t bytes, uint64_t /*owner*/) override {
+    const MutexLock lock(mutex_);
+    if (used_ + bytes > budget_) return nullptr;
+    used_ += bytes;
+    peak_ = std::max(peak_, used_);
+    auto* const memory = new std::byte[bytes + sizeof(uint64_t)];
+    std::memcpy(memory, &bytes, sizeof bytes);
+    return memory + sizeof bytes;
+  }
+  void release(void* memory) override {
+    const MutexLock lock(mutex_);
+    auto* const begin = static_cast<std::byte*>(memory) - sizeof(uint64_t);
+    uint64_t bytes = 0;
+    std::memcpy(&bytes, begin, sizeof bytes);
+    used_ -= bytes;
+    delete[] begin;
+  }
+  MemoryUsage usage() const override {
+    const MutexLock lock(mutex_);
+    return {.budget = budget_, .used = used_, .peak = peak_, .largest_free = budget_ - used_};
+  }
+
+ private:
+  const uint64_t budget_;
+  mutable Mutex mutex_;
+  uint64_t used_ GUARDED_BY(mutex_) = 0;
+  uint64_t peak_ GUARDED_BY(mutex_) = 0;
+};
+
+struct TiersTest : ::testing::Test {
+  void make(uint64_t device_pages, uint64_t host_pages, const char* policy) {
+    device = std::make_unique<HeapTier>(device_pages * kPage);
+    host = std::make_unique<HeapTier>(host_pages * kPage);
+    tiers = std::make_shared<Tiers>(*device, *host,
+                                    Tiers::Options{.policy = std::move(*make_policy(policy))});
+  }
+  // A page full of `fill`, on the device; the rest may have to leave for it.
+  TieredBufferPtr page(uint8_t fill) {
+    void* memory = device->allocate(kPage, 1);
+    while (memory == nullptr && tiers->make_room(kPage)) memory = device->allocate(kPage, 1);
+    if (memory == nullptr) return nullptr;
+    std::memset(memory, fill, kPage);
+    TieredBufferPtr buffer = tiers->adopt(memory, kPage, 1);
+    done(*buffer, true);
+    return buffer;
+  }
+  void done(TieredBuffer& buffer, bool written = false, uint64_t next_use = kNeverUsed) {
+    const Tiers::Use use{.buffer = &buffer, .next_use = next_use, .written = written};
+    tiers->unpin(std::span(&use, 1));
+  }
+  bool pin(TieredBuffer& buffer) {
+    TieredBuffer* const one = &buffer;
+    return static_cast<bool>(tiers->pin(std::span(&one, 1)));
+  }
+  int first_byte(TieredBuffer& buffer) {
+    if (!pin(buffer)) return -1;
+    const int byte = *static_cast<uint8_t*>(buffer.device());
+    done(buffer);
+    return byte;
+  }
+
+  std::unique_ptr<HeapTier> device;
+  std::unique_ptr<HeapTier> host;
+  std::shared_ptr<Tiers> tiers;
+};
+
+TEST_F(TiersTest, BytesThatLeftTheDeviceComeBackUnchanged) {
+  make(2, 8, "lru");
+  std::vector<TieredBufferPtr> pages;
+  for (uint8_t i = 0; i < 6; ++i) pages.push_back(page(i));
+  EXPECT_EQ(tiers->stats().spills, 4U);
+  for (uint8_t i = 0; i < 6; ++i) EXPECT_EQ(first_byte(*pages[i]), i);
+  EXPECT_LE(device->usage().peak, 2 * kPage);
+}
+
+TEST_F(TiersTest, WhatTheHostHasAlreadyIsDroppedAndNotCopiedAgain) {
+  make(1, 8, "lru");
+  const TieredBufferPtr a = page(1);
+  const TieredBufferPtr b = page(2);
+  EXPECT_EQ(tiers->stats().spills, 1U);
+  for (int i = 0; i < 5; ++i) {
+    EXPECT_EQ(first_byte(*a), 1);
+    EXPECT_EQ(first_byte(*b), 2);
+  }
+  EXPECT_EQ(tiers->stats().spills, 2U) << "each was copied out once";
+  EXPECT_EQ(tiers->stats().drops, 9U);
+}
+
+TEST_F(TiersTest, WhatWasWrittenIsCopiedOutAgain) {
+  make(1, 8, "lru");
+  const TieredBufferPtr a = page(1);
+  const TieredBufferPtr b = page(2);
+  ASSERT_TRUE(pin(*a));
+  std::memset(a->device(), 3, kPage);
+  done(*a, true);
+  EXPECT_EQ(first_byte(*b), 2);
+  EXPECT_EQ(first_byte(*a), 3);
+}
+
+TEST_F(TiersTest, WhatIsPinnedStaysAndWhatCannotFitBesideItIsRefused) {
+  make(2, 8, "plan");
+  const TieredBufferPtr a = page(1);
+  const TieredBufferPtr b = page(2);
+  const TieredBufferPtr c = page(3);
+  TieredBuffer* const all[] = {a.get(), b.get(), c.get()};
+  const auto pinned = tiers->pin(all);
+  ASSERT_FALSE(pinned);
+  EXPECT_EQ(pinned.error().code, ErrorCode::kOutOfMemory);
+  EXPECT_EQ(tiers->stats().refusals, 1U);
+  EXPECT_EQ(first_byte(*a) + first_byte(*b) + first_byte(*c), 6) << "nothing is lost by it";
+}
+
+TEST_F(TiersTest, NothingIsLostWhenTheHostIsFullToo) {
+  make(2, 2, "plan");
+  std::vector<TieredBufferPtr> pages;
+  for (uint8_t i = 0; i < 4; ++i) pages.push_back(page(i));
+  EXPECT_EQ(page(9), nullptr);
+  for (uint8_t i = 2; i < 4; ++i) EXPECT_EQ(first_byte(*pages[i]), i);
+  pages[3].reset();
+  for (uint8_t i = 0; i < 3; ++i) EXPECT_EQ(first_byte(*pages[i]), i);
+}
+
+TEST_F(TiersTest, WithThePolicyNoneNothingLeaves) {
+  make(2, 8, "none");
+  const TieredBufferPtr a = page(1);
+  const TieredBufferPtr b = page(2);
+  EXPECT_EQ(page(3), nullptr);
+  EXPECT_EQ(tiers->stats().spills, 0U);
+}
+
+TEST_F(TiersTest, ThePlanSaysWhoLeaves) {
+  make(2, 8, "plan");
+  const TieredBufferPtr soon = page(1);
+  const TieredBufferPtr later = page(2);
+  const uint64_t now = tiers->now();
+  const Tiers::Use uses[] = {{.buffer = soon.get(), .next_use = now + 10},
+                             {.buffer = later.get(), .next_use = now + 20}};
+  tiers->expect(uses, 0);
+  const TieredBufferPtr other = page(3);
+  ASSERT_TRUE(pin(*soon));
+  EXPECT_EQ(tiers->stats().loads, 0U) << "it had stayed";
+  done(*soon);
+}
+
+TEST_F(TiersTest, TheMoverBringsWhatIsUsedNextBeforeItIsMissed) {
+  make(2, 8, "plan");
+  const TieredBufferPtr next = page(1);
+  const TieredBufferPtr b = page(2);
+  const TieredBufferPtr c = page(3);  // One of them had to leave.
+  const uint64_t now = tiers->now();
+  const Tiers::Use uses[] = {{.buffer = next.get(), .next_use = now + 1},
+                             {.buffer = b.get(), .next_use = now + 50},
+                             {.buffer = c.get(), .next_use = now + 60}};
+  tiers->expect(uses, 0);
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (tiers->stats().prefetches == 0 && std::chrono::steady_clock::now() < until) {
+    std::this_thread::yield();
+  }
+  EXPECT_EQ(tiers->stats().prefetches, 1U);
+  EXPECT_EQ(first_byte(*next), 1);
+  EXPECT_EQ(tiers->stats().useful + tiers->stats().late, 1U);
+  EXPECT_EQ(tiers->stats().loads, 0U);
+}
+
+TEST_F(TiersTest, StagedBytesStayWhereTheyAreUntilTheyAreLetGo) {
+  make(2, 8, "plan");
+  const TieredBufferPtr staged = tiers->stage(kPage, 1);
+  std::memset(staged->staged(), 5, kPage);
+  std::vector<TieredBufferPtr> pages;
+  for (uint8_t i = 0; i < 5; ++i) pages.push_back(page(i));
+  EXPECT_EQ(*static_cast<uint8_t*>(staged->staged()), 5);
+  tiers->let_go(*staged);
+  for (uint8_t i = 0; i < 5; ++i) EXPECT_EQ(first_byte(*pages[i]), i);
+  EXPECT_EQ(first_byte(*staged), 5);
+}
+
+TEST_F(TiersTest, StagesOnTheHostWhenTheDeviceIsFull) {
+  make(1, 2, "plan");
+  const TieredBufferPtr resident = page(1);
+  const TieredBufferPtr staged = tiers->stage(kPage, 1);
+  ASSERT_NE(staged, nullptr);
+  std::memset(staged->staged(), 5, kPage);
+  tiers->let_go(*staged);
+  EXPECT_EQ(first_byte(*staged), 5);
+  const TieredBufferPtr second = tiers->stage(kPage, 1);
+  EXPECT_EQ(tiers->stage(kPage, 1), nullptr) << "both tiers are full";
+}
+
+// Random uses by one thread while the mover works and another thread stages and drops: contents are
+// always what was written last, and no budget is ever exceeded.
+TEST_F(TiersTest, KeepsEveryByteThroughRandomUse) {
+  const uint32_t seed = std::random_device{}();
+  std::printf("seed %u\n", seed);
+  std::mt19937 random(seed);
+  for (const char* policy : {"plan", "lru"}) {
+    make(6, 40, policy);
+    std::atomic<bool> stop = false;
+    std::thread stager([&] {
+      while (!stop) {
+        const TieredBufferPtr staged = tiers->stage(kPage, 2);
+        if (staged != nullptr) tiers->let_go(*staged);
+        std::this_thread::yield();
+      }
+    });
+    std::vector<TieredBufferPtr> pages;
+    std::vector<uint8_t> expected;
+    for (int step = 0; step < 3000; ++step) {
+      const uint32_t what = random() % 8;
+      if (pages.size() < 20 && (what == 0 || pages.empty())) {
+        const auto fill = static_cast<uint8_t>(random());
+        if (TieredBufferPtr made = page(fill)) {
+          pages.push_back(std::move(made));
+          expected.push_back(fill);
+        }
+        continue;
+      }
+      const size_t at = random() % pages.size();
+      if (what == 1) {
+        pages.erase(pages.begin() + static_cast<std::ptrdiff_t>(at));
+        expected.erase(expected.begin() + static_cast<std::ptrdiff_t>(at));
+        continue;
+      }
+      if (what == 2) {
+        const Tiers::Use use{.buffer = pages[at].get(), .next_use = tiers->now() + random() % 30};
+        tiers->expect(std::span(&use, 1), random() % 2 * kPage);
+        continue;
+      }
+      std::set<size_t> chosen{at, random() % pages.size(), random() % pages.size()};
+      std::vector<TieredBuffer*> buffers;
+      for (const size_t each : chosen) buffers.push_back(pages[each].get());
+      if (!tiers->pin(buffers)) continue;
+      std::vector<Tiers::Use> uses;
+      for (const size_t each : chosen) {
+        const auto* const bytes = static_cast<const uint8_t*>(pages[each]->device());
+        ASSERT_EQ(bytes[0], expected[each]) << policy << " step " << step;
+        ASSERT_EQ(bytes[kPage - 1], expected[each]) << policy << " step " << step;
+        const bool write = random() % 3 == 0;
+        if (write) {
+          expected[each] = static_cast<uint8_t>(random());
+          std::memset(pages[each]->device(), expected[each], kPage);
+        }
+        uses.push_back({.buffer = pages[each].get(),
+                        .next_use = random() % 4 == 0 ? kNeverUsed : tiers->now() + random() % 30,
+                        .written = write});
+      }
+      tiers->unpin(uses);
+      ASSERT_LE(device->usage().peak, 6 * kPage);
+    }
+    stop = true;
+    stager.join();
+    pages.clear();
+    tiers.reset();
+  }
+}
+
+}  // namespace
+}  // namespace djinn::server
