@@ -2,6 +2,9 @@
 #include "server/memory/tiers.h"
 
 #include <pthread.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 #include <time.h>
 
 #include <algorithm>
@@ -26,13 +29,38 @@ void sleep_until(uint64_t at_ns) {
   }
 }
 
+// Past the caches, like a copy engine: what is written is not read soon by this core, and the
+// operator that runs beside it keeps its lines and two thirds of the memory traffic.
+void copy_past_caches(void* to, const void* from, uint64_t bytes) {
+#ifdef __SSE2__
+  static_assert(MappedMemory::kAlignment % sizeof(__m128i) == 0);
+  const uint64_t lines = bytes / 64;
+  auto* destination = static_cast<__m128i*>(to);
+  const auto* source = static_cast<const __m128i*>(from);
+  for (uint64_t i = 0; i < lines; ++i, destination += 4, source += 4) {
+    const __m128i a = _mm_loadu_si128(source);
+    const __m128i b = _mm_loadu_si128(source + 1);
+    const __m128i c = _mm_loadu_si128(source + 2);
+    const __m128i d = _mm_loadu_si128(source + 3);
+    _mm_stream_si128(destination, a);
+    _mm_stream_si128(destination + 1, b);
+    _mm_stream_si128(destination + 2, c);
+    _mm_stream_si128(destination + 3, d);
+  }
+  _mm_sfence();
+  std::memcpy(destination, source, bytes % 64);
+#else
+  std::memcpy(to, from, bytes);
+#endif
+}
+
 }  // namespace
 
 // -- Link
 
 void Link::copy(void* to, const void* from, uint64_t bytes) {
   if (rate_ == 0) {
-    std::memcpy(to, from, bytes);
+    copy_past_caches(to, from, bytes);
     return;
   }
   for (uint64_t done = 0; done < bytes;) {
@@ -43,8 +71,8 @@ void Link::copy(void* to, const void* from, uint64_t bytes) {
       free_at_ns_ = std::max(free_at_ns_, now_ns()) + piece * 1'000'000'000 / rate_;
       due_ns = free_at_ns_;
     }
-    std::memcpy(static_cast<std::byte*>(to) + done, static_cast<const std::byte*>(from) + done,
-                piece);
+    copy_past_caches(static_cast<std::byte*>(to) + done, static_cast<const std::byte*>(from) + done,
+                     piece);
     sleep_until(due_ns);
     done += piece;
   }

@@ -29,7 +29,7 @@ namespace djinn::server {
 class TierMemory {
  public:
   virtual ~TierMemory() = default;
-  // Null: there is no room. Never waits and moves nothing.
+  // Aligned to 64 bytes. Null: there is no room. Never waits and moves nothing.
   virtual void* allocate(uint64_t bytes, uint64_t owner) = 0;
   virtual void release(void* memory) = 0;
   [[nodiscard]] virtual MemoryUsage usage() const = 0;

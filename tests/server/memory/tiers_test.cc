@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <new>
 #include <random>
 #include <set>
 #include <thread>
@@ -17,6 +18,7 @@ namespace djinn::server {
 namespace {
 
 constexpr uint64_t kPage = 4096;
+constexpr uint64_t kLine = 64;
 
 // Heap memory with a budget; fails on request.
 class HeapTier final : public TierMemory {
@@ -28,17 +30,17 @@ class HeapTier final : public TierMemory {
     if (used_ + bytes > budget_) return nullptr;
     used_ += bytes;
     peak_ = std::max(peak_, used_);
-    auto* const memory = new std::byte[bytes + sizeof(uint64_t)];
-    std::memcpy(memory, &bytes, sizeof bytes);
-    return memory + sizeof bytes;
+    auto* const block = new (std::align_val_t{kLine}) std::byte[kLine + bytes];
+    std::memcpy(block, &bytes, sizeof bytes);
+    return block + kLine;
   }
   void release(void* memory) override {
     const MutexLock lock(mutex_);
-    auto* const begin = static_cast<std::byte*>(memory) - sizeof(uint64_t);
+    auto* const block = static_cast<std::byte*>(memory) - kLine;
     uint64_t bytes = 0;
-    std::memcpy(&bytes, begin, sizeof bytes);
+    std::memcpy(&bytes, block, sizeof bytes);
     used_ -= bytes;
-    delete[] begin;
+    ::operator delete[](block, std::align_val_t{kLine});
   }
   MemoryUsage usage() const override {
     const MutexLock lock(mutex_);

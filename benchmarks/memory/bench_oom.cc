@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+// bench_oom: work larger than the device.
+#include <CLI/CLI.hpp>
+#include <iostream>
+
+#include <ATen/Parallel.h>
+
+#include "benchmarks/harness/machine.h"
+#include "benchmarks/memory/bench.h"
+#include "client/djinn.h"
+
+namespace djinn::benchmarks {
+namespace {
+
+struct Part {
+  const char* name;
+  void (*measure)(OomBench&);
+};
+constexpr Part kParts[] = {{"oversize", measure_oversize}};
+
+struct Arguments {
+  std::vector<std::string> only;
+  int rounds = 0;
+  bool quick = false;
+  bool json = false;
+};
+
+void add_options(CLI::App& app, Arguments& arguments) {
+  std::vector<std::string> names;
+  for (const Part& part : kParts) names.emplace_back(part.name);
+  app.add_option("--only", arguments.only, "Parts to measure (default: all)")
+      ->delimiter(',')
+      ->check(CLI::IsMember(names));
+  app.add_option("--rounds", arguments.rounds,
+                 "Rounds of interleaved arms (default 15; --quick: 5)")
+      ->check(CLI::Range(3, 10'000));
+  app.add_flag("--quick", arguments.quick, "Fewer rounds: less than a minute");
+  app.add_flag("--json", arguments.json, "Print one JSON object and nothing else");
+}
+
+int run(const Arguments& arguments) {
+  at::set_num_threads(1);
+  Report report("bench_oom");
+  OomBench bench{.rounds = arguments.rounds > 0 ? arguments.rounds
+                           : arguments.quick    ? 5
+                                                : 15,
+                 .quick = arguments.quick,
+                 .report = report};
+  describe_machine(report);
+  report.setting("rounds", bench.rounds);
+  report.setting("device", "cpu-standin");
+  report.setting("threads", "1 here, 1 in each server, 1 that moves");
+  for (const Part& part : kParts) {
+    if (!arguments.only.empty() &&
+        std::ranges::find(arguments.only, part.name) == arguments.only.end()) {
+      continue;
+    }
+    std::cerr << "bench_oom: " << part.name << " ..." << std::endl;
+    part.measure(bench);
+  }
+  if (arguments.json) {
+    std::cout << report.json().dump() << std::endl;
+  } else {
+    report.print(std::cout);
+  }
+  return report.passed() ? 0 : 1;
+}
+
+}  // namespace
+
+Servers::Servers(const std::vector<std::vector<std::string>>& arguments) {
+  std::string addresses;
+  for (const std::vector<std::string>& each : arguments) {
+    std::vector<std::string> all{"--threads", "1", "--log-level", "warn"};
+    all.insert(all.end(), each.begin(), each.end());
+    servers_.push_back(std::make_unique<testing::ServerProcess>(std::move(all)));
+    addresses += (addresses.empty() ? "" : ",") + servers_.back()->address();
+  }
+  djinn::connect({.server = addresses});
+}
+
+at::Device Servers::device(size_t server) { return at::Device("djinn:" + std::to_string(server)); }
+
+std::string mebibytes(double bytes) {
+  return std::to_string(std::max<int64_t>(1, static_cast<int64_t>(bytes / (1 << 20)))) + "MiB";
+}
+
+}  // namespace djinn::benchmarks
+
+int main(int argc, char** argv) {
+  CLI::App app(
+      "What happens when work is larger than the device: ratios measured in this run with\n"
+      "interleaved arms. Exit status: 0 if every goal is PASS, 1 if one is not, 2 if it could not "
+      "be "
+      "measured.");
+  djinn::benchmarks::Arguments arguments;
+  djinn::benchmarks::add_options(app, arguments);
+  CLI11_PARSE(app, argc, argv);
+  try {
+    return djinn::benchmarks::run(arguments);
+  } catch (const std::exception& e) {
+    std::cerr << "bench_oom: " << e.what() << std::endl;
+    return 2;
+  }
+}
