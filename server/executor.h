@@ -110,13 +110,15 @@ class Device {
   // True if the operator is on the allow-list and its schema's text hashes (XXH3-64) to `hash`.
   [[nodiscard]] virtual bool supports(std::string_view op, uint64_t schema_hash) const = 0;
 
-  // Memory for an upload, uninitialised. kOutOfMemory names what was asked and what is free.
-  // Any thread.
-  [[nodiscard]] virtual Result<std::shared_ptr<Buffer>> stage(uint64_t bytes) = 0;
+  // Memory for a tenant's upload, uninitialised. kOutOfMemory names what was asked and what is
+  // free. Any thread.
+  [[nodiscard]] virtual Result<std::shared_ptr<Buffer>> stage(uint64_t bytes,
+                                                              std::string_view tenant) = 0;
   // Checks that every operator of a plan is allowed, before its first run: kUnsupported or kDenied
   // names the operator. Any thread.
   [[nodiscard]] virtual Result<> admit(const graph::Plan& plan) = 0;
-  [[nodiscard]] virtual std::unique_ptr<Replay> open(SessionId session) = 0;
+  [[nodiscard]] virtual std::unique_ptr<Replay> open(SessionId session,
+                                                     std::string_view tenant) = 0;
   [[nodiscard]] virtual DeviceMemory memory() const = 0;
   // A job goes on after `Replay::run` has returned, and `run` may have to wait for earlier ones.
   [[nodiscard]] virtual bool works_on_its_own() const { return false; }

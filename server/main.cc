@@ -124,6 +124,7 @@ Result<std::unique_ptr<Device>> make_device(const Settings& settings) {
   }
   return make_cpu_device({.memory_budget_bytes = settings.device_memory_bytes,
                           .threads = settings.threads,
+                          .tenant_budget_bytes = settings.tenant_memory_bytes,
                           .host_budget_bytes = settings.host_memory_bytes,
                           .memory_policy = settings.memory_policy,
                           .link_bytes_per_second = settings.link_rate_bytes});

@@ -85,10 +85,10 @@ Runner::~Runner() {
   while (on_device_ > 0) device_done_.wait(mutex_);
 }
 
-void Runner::open(SessionId session) {
+void Runner::open(SessionId session, std::string_view tenant) {
   auto lane = std::make_shared<Lane>();
   lane->session = session;
-  lane->replay = device_.open(session);
+  lane->replay = device_.open(session, tenant);
   MutexLock lock(mutex_);
   lanes_.emplace(session, std::move(lane));
 }

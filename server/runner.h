@@ -56,7 +56,7 @@ class Runner {
   // Drops what is queued, waits for what runs, frees all Replays.
   ~Runner();
 
-  void open(SessionId session);
+  void open(SessionId session, std::string_view tenant);
   // Queues a job behind the session's earlier ones.
   void submit(SessionId session, Task task);
   // Runs the job here and now if the device is idle and nobody waits for it; else nothing happens.

@@ -148,7 +148,8 @@ Result<> Session::hello(const codec::Hello& hello) {
     return exhausted("hello: the server has as many sessions as it may; try again in a minute");
   }
   DJINN_TRY(tenant_, check_hello(hello, house_.access, options_.local));
-  house_.runner.open(id_);
+  house_.runner.open(id_, tenant_);
+  uploads_.set_tenant(tenant_);
   state_ = State::kOpen;
   spdlog::info("session={} tenant={} from {}: {} with LibTorch {}", id_.value, tenant_,
                connection_->peer(), printable(hello.app), printable(hello.libtorch));

@@ -11,14 +11,14 @@ class HostTier final : public TierMemory {
  public:
   // 0: no limit.
   void set_budget(uint64_t bytes) { memory_.set_budget(bytes); }
-  void* allocate(uint64_t bytes, uint64_t owner) override {
+  void* allocate(uint64_t bytes, const Owner& owner) override {
     return memory_.take(bytes, owner).memory;
   }
   void release(void* memory) override { memory_.release(memory); }
   [[nodiscard]] MemoryUsage usage() const override { return memory_.usage(); }
 
  private:
-  MappedMemory memory_;
+  MappedMemory memory_{Tier::kHost};
 };
 
 }  // namespace djinn::server

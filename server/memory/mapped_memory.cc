@@ -25,6 +25,7 @@ uint64_t rounded_up(uint64_t bytes, uint64_t to) { return (bytes + to - 1) / to 
 struct alignas(MappedMemory::kAlignment) MappedMemory::Header {
   uint32_t block;
   uint64_t bytes;
+  Account* account;
 
   static Header* of(void* memory) { return static_cast<Header*>(memory) - 1; }
 };
@@ -45,7 +46,8 @@ MappedMemory::Range MappedMemory::reserve() {
   throw std::bad_alloc();
 }
 
-MappedMemory::MappedMemory() : range_(reserve()), arena_(range_.bytes, false) {}
+MappedMemory::MappedMemory(Tier tier)
+    : tier_(tier), range_(reserve()), arena_(range_.bytes, false) {}
 
 MappedMemory::~MappedMemory() { munmap(range_.mapping, range_.mapped); }
 
@@ -81,23 +83,30 @@ void MappedMemory::discard(const Arena::Block& free) {
   arena_.zeroed(free.id);
 }
 
-MappedMemory::Block MappedMemory::take(uint64_t bytes, uint64_t owner) {
+MappedMemory::Block MappedMemory::take(uint64_t bytes, const Owner& owner) {
   const uint64_t wanted = bytes + sizeof(Header);
   const MutexLock lock(mutex_);
   if (budget_ != 0 && arena_.used_bytes() + wanted > budget_) return {};
-  const auto block = arena_.take(wanted, owner);
+  if (owner.account != nullptr && owner.account->is_full(tier_, wanted)) return {};
+  const auto block = arena_.take(wanted, owner.session);
   if (!block) return {};
+  if (owner.account != nullptr && !owner.account->charge(tier_, block->bytes)) {
+    arena_.give_back(block->id);
+    return {};
+  }
   peak_ = std::max(peak_, arena_.used_bytes());
-  auto* const header = new (range_.begin + block->offset) Header{block->id, block->bytes};
+  auto* const header =
+      new (range_.begin + block->offset) Header{block->id, block->bytes, owner.account};
   return {header + 1, block->content};
 }
 
 uint64_t MappedMemory::bytes_of(void* memory) { return Header::of(memory)->bytes; }
 
 void MappedMemory::release(void* memory) {
-  const uint32_t block = Header::of(memory)->block;
+  const Header header = *Header::of(memory);
   const MutexLock lock(mutex_);
-  const Arena::Block free = arena_.give_back(block);
+  if (header.account != nullptr) header.account->credit(tier_, header.bytes);
+  const Arena::Block free = arena_.give_back(header.block);
   if (budget_ == 0 && free.bytes >= kDiscardBytesMin && free.content != Arena::kZeros &&
       arena_.waiting_bytes() > kWaitingBytesMax) {
     discard(free);

@@ -11,6 +11,7 @@
 #include <cstdint>
 
 #include "serialization/base/mutex.h"
+#include "server/memory/account.h"
 #include "server/memory/arena.h"
 
 namespace djinn::server {
@@ -26,22 +27,22 @@ struct MemoryUsage {
 class MappedMemory {
  public:
   static constexpr size_t kAlignment = 64;
-  static constexpr uint64_t kNobody = Arena::kMixed - 1;  // as an owner: never the same one twice
 
   struct Block {
-    void* memory = nullptr;            // Null: no free part is that long.
+    void* memory = nullptr;  // Null: no free part is that long, or its owner has its limit.
     uint64_t content = Arena::kZeros;  // whose bytes it holds
   };
 
-  // Throws std::bad_alloc if the system lets us reserve nothing.
-  MappedMemory();
+  // Of this tier of the owners' accounts. Throws std::bad_alloc if the system lets us reserve
+  // nothing.
+  explicit MappedMemory(Tier tier);
   ~MappedMemory();
   MappedMemory(const MappedMemory&) = delete;
   MappedMemory& operator=(const MappedMemory&) = delete;
 
   // 0: no limit. What is in use stays.
   void set_budget(uint64_t bytes);
-  [[nodiscard]] Block take(uint64_t bytes, uint64_t owner);
+  [[nodiscard]] Block take(uint64_t bytes, const Owner& owner);
   void release(void* memory);
   // What a block that `take` gave has, its administration included.
   [[nodiscard]] static uint64_t bytes_of(void* memory);
@@ -62,6 +63,7 @@ class MappedMemory {
   // Their pages go back; they are zeros from then on.
   void discard(const Arena::Block& free) REQUIRES(mutex_);
 
+  const Tier tier_;
   const Range range_;
   mutable Mutex mutex_;
   Arena arena_ GUARDED_BY(mutex_);

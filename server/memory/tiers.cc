@@ -120,14 +120,14 @@ void Tiers::forget(TieredBuffer& buffer) {
   if (mover_waits_ && buffer.device_ != nullptr) progress_.notify_one();
 }
 
-TieredBufferPtr Tiers::adopt(void* device, uint64_t bytes, uint64_t owner) {
+TieredBufferPtr Tiers::adopt(void* device, uint64_t bytes, const Owner& owner) {
   TieredBufferPtr buffer(new TieredBuffer(shared_from_this(), bytes, owner));
   buffer->device_ = device;
   buffer->pins_ = 1;
   return track(std::move(buffer));
 }
 
-TieredBufferPtr Tiers::stage(uint64_t bytes, uint64_t owner) {
+TieredBufferPtr Tiers::stage(uint64_t bytes, const Owner& owner) {
   void* device = device_.allocate(bytes, owner);
   void* host = nullptr;
   if (device == nullptr) {
@@ -182,7 +182,7 @@ bool Tiers::bring_in(TieredBuffer& buffer) {
   }
   void* memory = device_.allocate(buffer.bytes_, buffer.owner_);
   while (memory == nullptr) {
-    if (!make_room_locked(buffer.bytes_)) return false;
+    if (!make_room_locked(buffer.bytes_, buffer.owner_.account)) return false;
     if (buffer.device_ != nullptr) return true;  // The mover was faster.
     while (buffer.moving_) moved_.wait(mutex_);
     if (buffer.device_ != nullptr) return true;
@@ -249,13 +249,13 @@ Candidate Tiers::candidate(const TieredBuffer& buffer) const {
           .next_use = buffer.next_use_};
 }
 
-TieredBuffer* Tiers::victim(double farther_than) {
+TieredBuffer* Tiers::victim(double farther_than, const Account* of) {
   if (!policy_->evicts()) return nullptr;
   TieredBuffer* best = nullptr;
   double best_rank = 0;
   for (TieredBuffer* const buffer : all_) {
     if (buffer->device_ == nullptr || buffer->pins_ > 0 || buffer->moving_ ||
-        buffer->staged_ == buffer->device_) {
+        buffer->staged_ == buffer->device_ || (of != nullptr && buffer->owner_.account != of)) {
       continue;
     }
     const Candidate candidate = this->candidate(*buffer);
@@ -274,7 +274,7 @@ void Tiers::drop_host_copy(TieredBuffer& buffer) {
 }
 
 // Copies that the device has too go first, then what nobody uses.
-void* Tiers::host_memory(uint64_t bytes, uint64_t owner) {
+void* Tiers::host_memory(uint64_t bytes, const Owner& owner) {
   void* memory = host_.allocate(bytes, owner);
   for (size_t i = 0; memory == nullptr && i < all_.size(); ++i) {
     TieredBuffer& buffer = *all_[i];
@@ -334,13 +334,14 @@ void Tiers::end_move(TieredBuffer& buffer) {
   moved_.notify_all();
 }
 
-bool Tiers::evict_one(double farther_than) {
-  TieredBuffer* const leaving = victim(farther_than);
+bool Tiers::evict_one(double farther_than, const Account* of) {
+  TieredBuffer* const leaving = victim(farther_than, of);
   return leaving != nullptr && evict(*leaving);
 }
 
-bool Tiers::make_room_locked(uint64_t bytes) {
-  if (evict_one(kAnyDistance)) return true;
+bool Tiers::make_room_locked(uint64_t bytes, const Account* account) {
+  const bool limited = account != nullptr && account->is_full(Tier::kDevice, bytes);
+  if (evict_one(kAnyDistance, limited ? account : nullptr)) return true;
   if (moving_ > 0) {
     moved_.wait(mutex_);
     return true;
@@ -353,12 +354,12 @@ bool Tiers::make_room_locked(uint64_t bytes) {
   return freed > 0;
 }
 
-bool Tiers::make_room(uint64_t bytes) {
+bool Tiers::make_room(uint64_t bytes, const Account* account) {
   const MutexLock lock(mutex_);
   // What becomes free is for the operator that runs, not for the mover.
   room_wanted_at_ = now_;
   reserve_ = std::max(reserve_, bytes);
-  if (make_room_locked(bytes)) return true;
+  if (make_room_locked(bytes, account)) return true;
   ++stats_.refusals;
   return false;
 }
@@ -408,7 +409,9 @@ bool Tiers::prefetch_one() {
   }
   if (memory == nullptr) {
     const double away = distance(candidate(*buffer), now_);
-    return evict_one(away + kHysteresis);
+    const Account* const account = buffer->owner_.account;
+    const bool limited = account != nullptr && account->is_full(Tier::kDevice, buffer->bytes_);
+    return evict_one(away + kHysteresis, limited ? account : nullptr);
   }
   buffer->prefetched_ = true;
   ++stats_.prefetches;

@@ -30,7 +30,7 @@ class TierMemory {
  public:
   virtual ~TierMemory() = default;
   // Aligned to 64 bytes. Null: there is no room. Never waits and moves nothing.
-  virtual void* allocate(uint64_t bytes, uint64_t owner) = 0;
+  virtual void* allocate(uint64_t bytes, const Owner& owner) = 0;
   virtual void release(void* memory) = 0;
   [[nodiscard]] virtual MemoryUsage usage() const = 0;
 };
@@ -79,12 +79,12 @@ class TieredBuffer {
 
  private:
   friend class Tiers;
-  TieredBuffer(std::shared_ptr<Tiers> tiers, uint64_t bytes, uint64_t owner)
+  TieredBuffer(std::shared_ptr<Tiers> tiers, uint64_t bytes, const Owner& owner)
       : tiers_(std::move(tiers)), bytes_(bytes), owner_(owner) {}
 
   const std::shared_ptr<Tiers> tiers_;
   const uint64_t bytes_;
-  const uint64_t owner_;
+  const Owner owner_;
   // -- under the tiers' lock; device_ also without it by who has pinned it.
   void* device_ = nullptr;
   void* host_ = nullptr;
@@ -114,10 +114,10 @@ class Tiers : public std::enable_shared_from_this<Tiers> {
   // -- making buffers
 
   // Takes over memory of the device. It comes pinned once.
-  [[nodiscard]] TieredBufferPtr adopt(void* device, uint64_t bytes, uint64_t owner);
+  [[nodiscard]] TieredBufferPtr adopt(void* device, uint64_t bytes, const Owner& owner);
   // Uninitialised room for bytes that arrive: on the device if there is some free, else on the
   // host. It stays where it is until `let_go`. Null: nowhere.
-  [[nodiscard]] TieredBufferPtr stage(uint64_t bytes, uint64_t owner);
+  [[nodiscard]] TieredBufferPtr stage(uint64_t bytes, const Owner& owner);
   // From here on a staged buffer may move.
   void let_go(TieredBuffer& buffer);
 
@@ -142,9 +142,10 @@ class Tiers : public std::enable_shared_from_this<Tiers> {
 
   // -- room
 
-  // Makes something leave the device, or waits for what is leaving; false: nothing can. Called when
-  // an allocation of so many bytes failed, by any thread that holds no lock.
-  bool make_room(uint64_t bytes);
+  // Makes something leave the device, or waits for what is leaving; false: nothing can. If the
+  // account has its limit, it must be something of its own. Called when an allocation of so many
+  // bytes failed, by any thread that holds no lock.
+  bool make_room(uint64_t bytes, const Account* account);
   // Frees host or device memory that nobody uses any more (unused artifacts); 0: there is none.
   using Reclaim = std::function<uint64_t(uint64_t bytes)>;
   void set_reclaim(Reclaim reclaim);
@@ -161,17 +162,18 @@ class Tiers : public std::enable_shared_from_this<Tiers> {
   void forget(TieredBuffer& buffer);
   bool bring_in(TieredBuffer& buffer) REQUIRES(mutex_);
   void copy_in(TieredBuffer& buffer, void* memory) REQUIRES(mutex_);
-  // The one that the policy lets go first, of those used farther away; null: none.
-  TieredBuffer* victim(double farther_than) REQUIRES(mutex_);
+  // The one that the policy lets go first, of those used farther away, and of this account if there
+  // is one; null: none.
+  TieredBuffer* victim(double farther_than, const Account* of) REQUIRES(mutex_);
   // False: it must stay, for want of room on the host.
   bool evict(TieredBuffer& buffer) REQUIRES(mutex_);
   bool spill(TieredBuffer& buffer) REQUIRES(mutex_);
   void begin_move(TieredBuffer& buffer) REQUIRES(mutex_);
   void end_move(TieredBuffer& buffer) REQUIRES(mutex_);
-  bool evict_one(double farther_than) REQUIRES(mutex_);
+  bool evict_one(double farther_than, const Account* of) REQUIRES(mutex_);
   void drop_host_copy(TieredBuffer& buffer) REQUIRES(mutex_);
-  bool make_room_locked(uint64_t bytes) REQUIRES(mutex_);
-  void* host_memory(uint64_t bytes, uint64_t owner) REQUIRES(mutex_);
+  bool make_room_locked(uint64_t bytes, const Account* account) REQUIRES(mutex_);
+  void* host_memory(uint64_t bytes, const Owner& owner) REQUIRES(mutex_);
   [[nodiscard]] Candidate candidate(const TieredBuffer& buffer) const REQUIRES(mutex_);
   TieredBuffer* wanted() REQUIRES(mutex_);
   bool prefetch_one() REQUIRES(mutex_);

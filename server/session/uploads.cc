@@ -50,10 +50,10 @@ Result<> Uploads::check_id(UploadId id, UploadId after) const {
 }
 
 Result<std::shared_ptr<Buffer>> Uploads::stage(uint64_t bytes) {
-  auto buffer = device_.stage(bytes);
+  auto buffer = device_.stage(bytes, tenant_);
   if (buffer || buffer.error().code != ErrorCode::kOutOfMemory) return buffer;
   if (artifacts_.evict(bytes) == 0) return buffer;
-  return device_.stage(bytes);
+  return device_.stage(bytes, tenant_);
 }
 
 Result<std::span<std::byte>> Uploads::begin(const codec::Upload& upload, uint64_t bytes) {

@@ -28,6 +28,9 @@ class Uploads {
   Uploads(Device& device, ArtifactStore& artifacts, OnRefused on_refused)
       : device_(device), artifacts_(artifacts), on_refused_(std::move(on_refused)) {}
 
+  // Who pays for the memory.
+  void set_tenant(const std::string& tenant) { tenant_ = tenant; }
+
   // Where the payload of this upload goes; nowhere if it is here already or does not fit (then the
   // job that consumes it hears why). Errors are broken rules.
   Result<std::span<std::byte>> begin(const codec::Upload& upload, uint64_t bytes);
@@ -62,6 +65,7 @@ class Uploads {
   Device& device_;
   ArtifactStore& artifacts_;
   const OnRefused on_refused_;
+  std::string tenant_;
   std::map<UploadId, Staged> staged_;
   std::optional<Arriving> arriving_;
   UploadId newest_upload_;

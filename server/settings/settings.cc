@@ -114,6 +114,9 @@ const std::vector<SettingInfo>& setting_infos() {
       {"device-memory", "SIZE",
        "Tensors of all clients together take at most this, as 2GiB or 512M; 0: no limit (of a GPU: "
        "all of its memory). On the device cpu, what does not fit waits in host memory. Default: 0"},
+      {"tenant-memory", "SIZE",
+       "What the tensors of one tenant, all of its sessions together, take of the device at most; "
+       "0: no limit of its own. Default: 0"},
       {"host-memory", "SIZE",
        "Tensors that had to leave the device take at most this of the host's memory; 0: no limit. "
        "Default: half of the machine's memory"},
@@ -204,6 +207,7 @@ Result<Settings> resolve(const std::vector<Layer>& layers) {
   const unsigned cores = std::max(1U, std::thread::hardware_concurrency());
   DJINN_TRY(out.threads, parse_threads(text_or(layers, "threads", std::to_string(cores))));
   DJINN_TRY(out.device_memory_bytes, bytes_or(layers, "device-memory", 0));
+  DJINN_TRY(out.tenant_memory_bytes, bytes_or(layers, "tenant-memory", 0));
   DJINN_TRY(out.host_memory_bytes, bytes_or(layers, "host-memory", half_of_the_machine()));
   DJINN_TRY(out.memory_policy, parse_policy(text_or(layers, "memory-policy", "plan")));
   DJINN_TRY(out.link_rate_bytes, bytes_or(layers, "link-rate", 0));
@@ -226,6 +230,7 @@ std::string to_toml(const Settings& settings) {
       {"device", settings.device},
       {"threads", settings.threads},
       {"device-memory", bytes_text(settings.device_memory_bytes)},
+      {"tenant-memory", bytes_text(settings.tenant_memory_bytes)},
       {"host-memory", bytes_text(settings.host_memory_bytes)},
       {"memory-policy", settings.memory_policy},
       {"link-rate", bytes_text(settings.link_rate_bytes)},

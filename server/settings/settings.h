@@ -24,6 +24,7 @@ struct Settings {
   std::string device;                // "cpu", "cuda:0" or "auto"
   int threads = 0;                   // within an operator
   uint64_t device_memory_bytes = 0;  // 0: no limit
+  uint64_t tenant_memory_bytes = 0;  // of the device, for each tenant; 0: no limit
   uint64_t host_memory_bytes = 0;    // for what leaves the device; 0: no limit
   std::string memory_policy;         // one of policy_names()
   uint64_t link_rate_bytes = 0;      // per second; 0: as fast as it goes

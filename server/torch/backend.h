@@ -39,7 +39,7 @@ class Backend {
   [[nodiscard]] virtual c10::Device device() const = 0;
   [[nodiscard]] virtual DeviceMemory memory() const = 0;
   // Throws if there is no memory.
-  [[nodiscard]] virtual std::shared_ptr<Buffer> stage(uint64_t bytes) = 0;
+  [[nodiscard]] virtual std::shared_ptr<Buffer> stage(uint64_t bytes, const Owner& owner) = 0;
   // Replaces operators that LibTorch cannot run on this device; null: it can.
   [[nodiscard]] virtual Kernel kernel_of(std::string_view name) const = 0;
   // Its kernels check indices on the device, and a wrong one ends the device for everybody: they
@@ -49,9 +49,9 @@ class Backend {
   // May be called when memory is short (see Device).
   virtual void set_reclaim(Device::Reclaim /*reclaim*/) {}
 
-  // Runs `body` with the thread prepared for this session's work on this device. An Error: the
+  // Runs `body` with the thread prepared for this owner's work on this device. An Error: the
   // device cannot be used (any more), and nothing ran.
-  virtual Result<> enter(SessionId session, const std::function<void()>& body) = 0;
+  virtual Result<> enter(const Owner& owner, const std::function<void()>& body) = 0;
   // A session ended or rests: memory that is kept for reuse may go.
   virtual void trim() = 0;
 

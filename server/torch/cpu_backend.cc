@@ -48,11 +48,20 @@ class StagedBuffer final : public Buffer {
 
 class DeviceTier final : public TierMemory {
  public:
-  void* allocate(uint64_t bytes, uint64_t owner) override {
+  void* allocate(uint64_t bytes, const Owner& owner) override {
     return CpuMemory::instance().try_allocate(bytes, owner);
   }
   void release(void* memory) override { CpuMemory::release(memory); }
   MemoryUsage usage() const override { return CpuMemory::instance().usage(); }
+};
+
+// The thread allocates for somebody.
+class Acting {
+ public:
+  explicit Acting(const Owner& owner) { CpuMemory::set_owner(owner); }
+  ~Acting() { CpuMemory::set_owner({}); }
+  Acting(const Acting&) = delete;
+  Acting& operator=(const Acting&) = delete;
 };
 
 void drop_buffer(void* context) { delete static_cast<std::shared_ptr<Buffer>*>(context); }
@@ -63,14 +72,16 @@ class CpuBackend final : public Backend {
   explicit CpuBackend(const CpuDeviceOptions& options) : threads_(options.threads) {
     CpuMemory& memory = CpuMemory::instance();
     memory.set_budget(options.memory_budget_bytes);
-    if (options.memory_budget_bytes == 0) return;
+    Account::set_default_limit(Tier::kDevice, options.tenant_budget_bytes);
+    if (options.memory_budget_bytes == 0 && options.tenant_budget_bytes == 0) return;
     host_.set_budget(options.host_budget_bytes);
     tiers_ = std::make_shared<Tiers>(
         device_, host_,
         Tiers::Options{.policy = std::move(*make_policy(options.memory_policy)),
                        .link_bytes_per_second = options.link_bytes_per_second});
-    memory.set_make_room(
-        [tiers = tiers_.get()](uint64_t bytes) { return tiers->make_room(bytes); });
+    memory.set_make_room([tiers = tiers_.get()](uint64_t bytes, const Account* account) {
+      return tiers->make_room(bytes, account);
+    });
   }
   ~CpuBackend() override {
     if (tiers_ != nullptr) CpuMemory::instance().set_make_room(nullptr);
@@ -84,11 +95,12 @@ class CpuBackend final : public Backend {
     return {.budget_bytes = usage.budget, .used_bytes = usage.used, .peak_bytes = usage.peak};
   }
 
-  std::shared_ptr<Buffer> stage(uint64_t bytes) override {
+  std::shared_ptr<Buffer> stage(uint64_t bytes, const Owner& owner) override {
     if (tiers_ != nullptr && bytes >= kTieredBytesMin) {
-      TieredBufferPtr home = tiers_->stage(bytes, MappedMemory::kNobody);
+      TieredBufferPtr home = tiers_->stage(bytes, owner);
       if (home != nullptr) return std::make_shared<StagedBuffer>(tiers_, std::move(home));
     }
+    const Acting acting(owner);
     return std::make_shared<CpuBuffer>(CpuMemory::instance().allocate_raw(bytes), bytes);
   }
   void set_reclaim(Device::Reclaim reclaim) override {
@@ -109,14 +121,11 @@ class CpuBackend final : public Backend {
 
   Kernel kernel_of(std::string_view name) const override { return cpu_kernel_of(name); }
 
-  Result<> enter(SessionId session, const std::function<void()>& body) override {
+  Result<> enter(const Owner& owner, const std::function<void()>& body) override {
     thread_local int threads = 0;  // OpenMP keeps this per thread.
     if (threads != threads_) at::set_num_threads(threads_);
     threads = threads_;
-    struct Owner {
-      explicit Owner(SessionId id) { CpuMemory::set_owner(id.value); }
-      ~Owner() { CpuMemory::set_owner(0); }
-    } const owner(session);
+    const Acting acting(owner);
     body();
     return Unit{};
   }

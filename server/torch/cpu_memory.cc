@@ -12,7 +12,7 @@
 namespace djinn::server {
 namespace {
 
-thread_local uint64_t current_owner = MappedMemory::kNobody;
+thread_local Owner current_owner;
 
 }  // namespace
 
@@ -25,7 +25,7 @@ CpuMemory& CpuMemory::instance() {
   return *memory;
 }
 
-void CpuMemory::refuse(size_t bytes) const {
+void CpuMemory::refuse(size_t bytes, const Owner& owner) const {
   const MemoryUsage usage = memory_.usage();
   std::string text = "out of memory: " + std::to_string(bytes) + " bytes were asked for";
   if (usage.budget != 0) {
@@ -33,25 +33,31 @@ void CpuMemory::refuse(size_t bytes) const {
     text += ", " + std::to_string(free) + " of " + std::to_string(usage.budget) +
             " are free, the longest part has " + std::to_string(usage.largest_free);
   }
+  if (const Account* const account = owner.account) {
+    text +=
+        "; tenant " + account->tenant() + " has " + std::to_string(account->used(Tier::kDevice));
+    const uint64_t limit = account->limit(Tier::kDevice);
+    if (limit != 0) text += " and may have " + std::to_string(limit);
+  }
   C10_THROW_ERROR(OutOfMemoryError, text);
 }
 
-MappedMemory::Block CpuMemory::take(size_t bytes, uint64_t owner) {
-  if (bytes > kStorageBytesMax) refuse(bytes);
+MappedMemory::Block CpuMemory::take(size_t bytes, const Owner& owner) {
+  if (bytes > kStorageBytesMax || (fault_ && fault_(bytes))) refuse(bytes, owner);
   MappedMemory::Block block = memory_.take(bytes, owner);
-  while (block.memory == nullptr && make_room_ && make_room_(bytes)) {
+  while (block.memory == nullptr && make_room_ && make_room_(bytes, owner.account)) {
     block = memory_.take(bytes, owner);
   }
-  if (block.memory == nullptr) refuse(bytes);
+  if (block.memory == nullptr) refuse(bytes, owner);
   return block;
 }
 
 c10::DataPtr CpuMemory::give(size_t bytes, Want want) {
   const c10::Device cpu(c10::kCPU);
   if (bytes == 0) return {nullptr, nullptr, &release, cpu};
-  const uint64_t owner = current_owner;
+  const Owner owner = current_owner;
   const MappedMemory::Block block = take(bytes, owner);
-  const bool others = block.content != owner || owner == MappedMemory::kNobody;
+  const bool others = block.content != owner.session || owner.session == Owner::kNobody;
   if (block.content != Arena::kZeros &&
       (want == Want::kZeros || (want == Want::kOwnBytes && others))) {
     std::memset(block.memory, 0, bytes);
@@ -67,8 +73,7 @@ c10::DataPtr CpuMemory::allocate(size_t bytes) { return give(bytes, Want::kOwnBy
 c10::DataPtr CpuMemory::allocate_zeroed(size_t bytes) { return give(bytes, Want::kZeros); }
 c10::DataPtr CpuMemory::allocate_raw(size_t bytes) { return give(bytes, Want::kAnything); }
 
-void CpuMemory::set_owner(uint64_t session) {
-  current_owner = session == 0 ? MappedMemory::kNobody : session;
-}
+void CpuMemory::set_owner(const Owner& owner) { current_owner = owner; }
+const Owner& CpuMemory::owner() { return current_owner; }
 
 }  // namespace djinn::server

@@ -29,12 +29,17 @@ class CpuMemory final : public c10::Allocator {
   [[nodiscard]] MemoryUsage usage() const { return memory_.usage(); }
   // Gives the pages of what is free back to the system.
   void trim() { memory_.trim(); }
-  // What frees memory when a block of so many bytes was refused; false: nothing more can go. Set
+  // What frees memory when a block of so many bytes was refused to an account; false: nothing more
+  // can go. Set
   // before the first allocation that needs it, called by the thread that allocates.
-  using MakeRoom = std::function<bool(uint64_t bytes)>;
+  using MakeRoom = std::function<bool(uint64_t bytes, const Account* account)>;
   void set_make_room(MakeRoom make_room) { make_room_ = std::move(make_room); }
-  // Whose work the calling thread does from here on; 0: nobody's.
-  static void set_owner(uint64_t session);
+  // Whose work the calling thread does from here on.
+  static void set_owner(const Owner& owner);
+  [[nodiscard]] static const Owner& owner();
+  // For tests: an allocation is refused if this says so. Set while nobody allocates.
+  using Fault = std::function<bool(uint64_t bytes)>;
+  void set_fault(Fault fault) { fault_ = std::move(fault); }
 
   // Throws c10::OutOfMemoryError; its text names what was asked and what is free.
   c10::DataPtr allocate(size_t bytes) override;
@@ -42,7 +47,7 @@ class CpuMemory final : public c10::Allocator {
   // For bytes that the caller overwrites before anyone sees them.
   c10::DataPtr allocate_raw(size_t bytes);
   // Uninitialised, without asking anybody to make room. Null: there is none. To be released.
-  void* try_allocate(size_t bytes, uint64_t owner) { return memory_.take(bytes, owner).memory; }
+  void* try_allocate(size_t bytes, const Owner& owner) { return memory_.take(bytes, owner).memory; }
   static void release(void* memory);
   [[nodiscard]] c10::DeleterFnPtr raw_deleter() const override { return &release; }
   void copy_data(void* to, const void* from, size_t bytes) const override {
@@ -54,11 +59,12 @@ class CpuMemory final : public c10::Allocator {
 
   CpuMemory() = default;
   c10::DataPtr give(size_t bytes, Want want);
-  MappedMemory::Block take(size_t bytes, uint64_t owner);
-  [[noreturn]] void refuse(size_t bytes) const;
+  MappedMemory::Block take(size_t bytes, const Owner& owner);
+  [[noreturn]] void refuse(size_t bytes, const Owner& owner) const;
 
-  MappedMemory memory_;
+  MappedMemory memory_{Tier::kDevice};
   MakeRoom make_room_;
+  Fault fault_;
 };
 
 }  // namespace djinn::server

@@ -37,7 +37,7 @@ void TorchReplay::run(const Work& work, AnswerSink& sink) {
     refuse(work, sink, program.error());
     return;
   }
-  const auto entered = state_.backend.enter(state_.id, [&] {
+  const auto entered = state_.backend.enter(state_.owner, [&] {
     // Views, versions and gradients are the client's: here every tensor is made to be read or
     // written by kernels, and none leaves this mode.
     const c10::InferenceMode inference;

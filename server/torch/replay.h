@@ -16,8 +16,8 @@ namespace djinn::server {
 
 class TorchReplay final : public Replay {
  public:
-  TorchReplay(SessionId session, Backend& backend, OperatorTable& table)
-      : state_(session, backend), table_(table) {}
+  TorchReplay(const Owner& owner, Backend& backend, OperatorTable& table)
+      : state_(owner, backend), table_(table) {}
   ~TorchReplay() override;
   void run(const Work& work, AnswerSink& sink) override;
   void shrink() override;

@@ -23,13 +23,13 @@ namespace djinn::server {
 
 // What a session keeps from job to job.
 struct SessionState {
-  SessionState(SessionId session, Backend& on)
-      : id(session),
+  SessionState(const Owner& of, Backend& on)
+      : owner(of),
         backend(on),
         keys(on.device().is_cuda() ? c10::DispatchKey::CUDA : c10::DispatchKey::CPU),
         generators(on) {}
 
-  SessionId id;
+  Owner owner;
   Backend& backend;
   c10::DispatchKeySet keys;  // of every tensor
   Generators generators;

@@ -58,7 +58,7 @@ void Run::track(Cell& cell) {
   if (tiers_ == nullptr || cell.bytes < kTieredBytesMin) return;
   void* const memory = session_.backend.disown(cell.storage);
   if (memory == nullptr) return;
-  cell.home = tiers_->adopt(memory, cell.bytes, session_.id.value);
+  cell.home = tiers_->adopt(memory, cell.bytes, session_.owner);
   pinned_.push_back({cell.home, &cell});
 }
 

@@ -29,9 +29,9 @@ class TorchDevice final : public Device {
     const auto info = table_.find(std::string(op));
     return info.has_value() && (*info)->schema_hash == schema_hash;
   }
-  Result<std::shared_ptr<Buffer>> stage(uint64_t bytes) override {
+  Result<std::shared_ptr<Buffer>> stage(uint64_t bytes, std::string_view tenant) override {
     try {
-      return backend_->stage(bytes);
+      return backend_->stage(bytes, {.account = &Account::of(tenant)});
     } catch (const std::exception& exception) {
       return Error{ErrorCode::kOutOfMemory, translate(exception, "upload")->message};
     }
@@ -40,8 +40,9 @@ class TorchDevice final : public Device {
     DJINN_TRY([[maybe_unused]] const auto built, build_program(plan, table_, backend_->device()));
     return Unit{};
   }
-  std::unique_ptr<Replay> open(SessionId session) override {
-    return std::make_unique<TorchReplay>(session, *backend_, table_);
+  std::unique_ptr<Replay> open(SessionId session, std::string_view tenant) override {
+    return std::make_unique<TorchReplay>(
+        Owner{.session = session.value, .account = &Account::of(tenant)}, *backend_, table_);
   }
   DeviceMemory memory() const override { return backend_->memory(); }
   bool works_on_its_own() const override { return backend_->works_on_its_own(); }

@@ -43,12 +43,14 @@ class OpenDevice final : public server::Device {
   [[nodiscard]] bool supports(std::string_view op, uint64_t hash) const override {
     return op.size() == hash;
   }
-  [[nodiscard]] Result<std::shared_ptr<server::Buffer>> stage(uint64_t bytes) override {
+  [[nodiscard]] Result<std::shared_ptr<server::Buffer>> stage(
+      uint64_t bytes, std::string_view /*tenant*/) override {
     if (bytes > 2048) return Error{ErrorCode::kOutOfMemory, "an upload that is too long"};
     return std::shared_ptr<server::Buffer>(std::make_shared<PlainBuffer>(bytes));
   }
   [[nodiscard]] Result<> admit(const graph::Plan& /*plan*/) override { return Unit{}; }
-  [[nodiscard]] std::unique_ptr<server::Replay> open(SessionId /*session*/) override {
+  [[nodiscard]] std::unique_ptr<server::Replay> open(SessionId /*session*/,
+                                                     std::string_view /*tenant*/) override {
     return nullptr;
   }
   [[nodiscard]] server::DeviceMemory memory() const override { return {}; }

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Models larger than the device: every layer comes when it is needed, and the results are the same.
+#include <cstdio>
 #include <cstring>
+#include <fstream>
+#include <random>
 
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
@@ -79,6 +82,80 @@ TEST_P(Oversize, TrainingChangesWeightsThatComeAndGo) {
 
 INSTANTIATE_TEST_SUITE_P(Policies, Oversize, ::testing::Values("plan", "lru"),
                          [](const auto& param) { return std::string(param.param); });
+
+// A line of /proc/PID/status, in bytes.
+uint64_t status_bytes(pid_t pid, const std::string& field) {
+  std::ifstream in("/proc/" + std::to_string(pid) + "/status");
+  std::string line;
+  while (std::getline(in, line)) {
+    if (line.starts_with(field + ":")) return std::stoull(line.substr(field.size() + 1)) << 10;
+  }
+  return 0;
+}
+
+// What an app holds: random tensors on the server, and the same here.
+struct Holdings {
+  std::vector<std::pair<at::Tensor, at::Tensor>> pairs;
+  size_t bytes = 0;
+
+  void add(const at::Tensor& here, const at::Device& device) {
+    pairs.emplace_back(here, here.to(device));
+    bytes += here.nbytes();
+  }
+  void drop(size_t which) {
+    bytes -= pairs[which].first.nbytes();
+    pairs.erase(pairs.begin() + static_cast<std::ptrdiff_t>(which));
+  }
+};
+
+// Four sessions whose tensors together are a little less than the device, then three times as much.
+TEST(MemoryPressure, AThousandRequestsOfFourSessionsAreAllRight) {
+  constexpr size_t kDevice = size_t{48} << 20;
+  constexpr size_t kHost = size_t{160} << 20;
+  const uint32_t seed = std::random_device{}();
+  std::printf("seed %u\n", seed);
+  std::mt19937 random(seed);
+  const ServerProcess server(
+      {"--threads", "1", "--device-memory", "48MiB", "--host-memory", "160MiB"});
+  const std::string& address = server.address();
+  connect({.server = address + "," + address + "," + address + "," + address, .share = false});
+  const at::NoGradGuard no_grad;
+  std::vector<Holdings> apps(4);
+  for (int i = 0; i < 4; ++i) {  // What the server has without any of this.
+    (void)at::ones({4}).to(at::Device("djinn:" + std::to_string(i))).sum().item<float>();
+  }
+  const uint64_t resident_before = status_bytes(server.pid(), "VmHWM");
+  for (int request = 0; request < 1000; ++request) {
+    const size_t most = (request < 300 ? kDevice * 95 / 100 : kDevice * 3) / 4;
+    const size_t at = random() % 4;
+    Holdings& app = apps[at];
+    const at::Device device("djinn:" + std::to_string(at));
+    const auto rows = static_cast<int64_t>(1 + random() % 2000);
+    const at::Tensor fresh = at::rand({rows, 128});
+    while (!app.pairs.empty() && app.bytes + fresh.nbytes() > most) {
+      app.drop(random() % app.pairs.size());
+    }
+    app.add(fresh, device);
+    auto& [here, there] = app.pairs[random() % app.pairs.size()];
+    if (random() % 3 == 0) {
+      here.mul_(1.5).add_(1);
+      there.mul_(1.5).add_(1);
+    }
+    if (random() % 4 == 0) {
+      ASSERT_TRUE(at::equal(there.cpu(), here)) << "request " << request;
+    } else {
+      ASSERT_EQ(there.select(0, 0).cpu().sum().item<float>(),
+                here.select(0, 0).clone().sum().item<float>())
+          << "request " << request;
+    }
+  }
+  for (Holdings& app : apps) {
+    for (auto& [here, there] : app.pairs) ASSERT_TRUE(at::equal(there.cpu(), here));
+  }
+  // Code, operators' scratch and what is on its way through sockets.
+  constexpr uint64_t kSlack = uint64_t{96} << 20;
+  EXPECT_LE(status_bytes(server.pid(), "VmHWM"), resident_before + kDevice + kHost + kSlack);
+}
 
 TEST(OversizeRefusal, AnOperatorThatCannotFitIsATypedErrorAndTheSessionGoesOn) {
   const ServerProcess server({"--threads", "1", "--device-memory", "4MiB"});

@@ -147,7 +147,7 @@ class FakeReplay final : public server::Replay {
     if (at.error) return *at.error;
     if (at.buffer == nullptr) return Error{ErrorCode::kNotFound, "there is no such storage"};
     if (write && at.shared) {
-      auto copy = device_.stage(at.buffer->bytes().size());
+      auto copy = device_.stage(at.buffer->bytes().size(), "");
       if (!copy) return copy.error();
       std::ranges::copy(at.buffer->bytes(), (*copy)->bytes().begin());
       at = {.buffer = *copy, .shared = false, .error = {}};
@@ -188,7 +188,7 @@ class FakeReplay final : public server::Replay {
       if (staged.buffer == nullptr) to.error = Error{ErrorCode::kOutOfMemory, staged.failure};
       return;
     }
-    auto buffer = device_.stage(length);
+    auto buffer = device_.stage(length, "");
     if (!buffer) {
       to = {.buffer = nullptr, .shared = false, .error = buffer.error()};
       return;
@@ -236,7 +236,7 @@ class FakeReplay final : public server::Replay {
       if (result.kind != graph::ResultKind::kTensor) {
         return Error{ErrorCode::kInvalid, "add: a tensor comes out"};
       }
-      DJINN_TRY(auto buffer, device_.stage(self.size_bytes()));
+      DJINN_TRY(auto buffer, device_.stage(self.size_bytes(), ""));
       storage(plan().operands[result.first].slot) = {
           .buffer = std::move(buffer), .shared = false, .error = {}};
       DJINN_TRY(out, floats(plan().operands[result.first], true));
@@ -350,7 +350,8 @@ bool FakeDevice::reclaim(uint64_t bytes) {
   return reclaim && reclaim(bytes) > 0;
 }
 
-Result<std::shared_ptr<server::Buffer>> FakeDevice::stage(uint64_t bytes) {
+Result<std::shared_ptr<server::Buffer>> FakeDevice::stage(uint64_t bytes,
+                                                          std::string_view /*tenant*/) {
   if (bytes > (uint64_t{1} << 36)) return Error{ErrorCode::kOutOfMemory, "that much is nowhere"};
   DJINN_TRY([[maybe_unused]] const Unit done, allocate(bytes));
   return std::make_shared<FakeBuffer>(*this, bytes);
@@ -366,7 +367,8 @@ Result<> FakeDevice::admit(const graph::Plan& plan) {
   return Unit{};
 }
 
-std::unique_ptr<server::Replay> FakeDevice::open(SessionId /*session*/) {
+std::unique_ptr<server::Replay> FakeDevice::open(SessionId /*session*/,
+                                                 std::string_view /*tenant*/) {
   return std::make_unique<FakeReplay>(*this);
 }
 

@@ -33,9 +33,11 @@ class FakeDevice final : public server::Device {
   [[nodiscard]] std::string libtorch_version() const override { return "0.0.0"; }
   [[nodiscard]] std::vector<uint8_t> schema_hash() const override;
   [[nodiscard]] bool supports(std::string_view op, uint64_t schema_hash) const override;
-  [[nodiscard]] Result<std::shared_ptr<server::Buffer>> stage(uint64_t bytes) override;
+  [[nodiscard]] Result<std::shared_ptr<server::Buffer>> stage(uint64_t bytes,
+                                                              std::string_view tenant) override;
   [[nodiscard]] Result<> admit(const graph::Plan& plan) override;
-  [[nodiscard]] std::unique_ptr<server::Replay> open(SessionId session) override;
+  [[nodiscard]] std::unique_ptr<server::Replay> open(SessionId session,
+                                                     std::string_view tenant) override;
   [[nodiscard]] server::DeviceMemory memory() const override;
   void set_reclaim(Reclaim reclaim) override;
   [[nodiscard]] bool works_on_its_own() const override { return late_; }

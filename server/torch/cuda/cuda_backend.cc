@@ -49,7 +49,7 @@ class CudaBackend final : public Backend {
 
   c10::Device device() const override { return device_; }
   DeviceMemory memory() const override { return device_memory(device_.index(), budget_bytes_); }
-  std::shared_ptr<Buffer> stage(uint64_t bytes) override {
+  std::shared_ptr<Buffer> stage(uint64_t bytes, const Owner& /*owner*/) override {
     return std::make_shared<CudaBuffer>(pinned(bytes), bytes);
   }
   Kernel kernel_of(std::string_view name) const override { return device_kernel_of(name); }
@@ -60,11 +60,11 @@ class CudaBackend final : public Backend {
     reclaim_ = std::move(reclaim);
   }
 
-  Result<> enter(SessionId session, const std::function<void()>& body) override {
+  Result<> enter(const Owner& owner, const std::function<void()>& body) override {
     if (loss_.happened()) return loss_.error();
     try {
       const c10::cuda::CUDAStreamGuard guard(streams_.compute);
-      const WorksFor owner(session);
+      const WorksFor works_for(SessionId{owner.session});
       body();  // Throws nothing.
     } catch (const c10::Error& error) {
       return Error{ErrorCode::kUnavailable, first_line(error.what_without_backtrace())};
@@ -210,7 +210,7 @@ Result<std::unique_ptr<Backend>> make_cuda_backend(const PluginOptions& options)
     at::globalContext().lazyInitDevice(c10::kCUDA);
     auto backend = std::make_unique<CudaBackend>(options);
     std::string trouble;
-    DJINN_CHECK(backend->enter(SessionId{}, [&] {
+    DJINN_CHECK(backend->enter(Owner{}, [&] {
       try {
         run_something(*backend);
       } catch (const c10::Error& error) {

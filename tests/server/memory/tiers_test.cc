@@ -25,7 +25,7 @@ class HeapTier final : public TierMemory {
  public:
   explicit HeapTier(uint64_t budget) : budget_(budget) {}
   ~HeapTier() override { EXPECT_EQ(used_, 0U) << "everything was released"; }
-  void* allocate(uint64_t bytes, uint64_t /*owner*/) override {
+  void* allocate(uint64_t bytes, const Owner& /*owner*/) override {
     const MutexLock lock(mutex_);
     if (used_ + bytes > budget_) return nullptr;
     used_ += bytes;
@@ -63,11 +63,12 @@ struct TiersTest : ::testing::Test {
   }
   // A page full of `fill`, on the device; the rest may have to leave for it.
   TieredBufferPtr page(uint8_t fill) {
-    void* memory = device->allocate(kPage, 1);
-    while (memory == nullptr && tiers->make_room(kPage)) memory = device->allocate(kPage, 1);
+    void* memory = device->allocate(kPage, {});
+    while (memory == nullptr && tiers->make_room(kPage, nullptr))
+      memory = device->allocate(kPage, {});
     if (memory == nullptr) return nullptr;
     std::memset(memory, fill, kPage);
-    TieredBufferPtr buffer = tiers->adopt(memory, kPage, 1);
+    TieredBufferPtr buffer = tiers->adopt(memory, kPage, {});
     done(*buffer, true);
     return buffer;
   }
@@ -191,7 +192,7 @@ TEST_F(TiersTest, TheMoverBringsWhatIsUsedNextBeforeItIsMissed) {
 
 TEST_F(TiersTest, StagedBytesStayWhereTheyAreUntilTheyAreLetGo) {
   make(2, 8, "plan");
-  const TieredBufferPtr staged = tiers->stage(kPage, 1);
+  const TieredBufferPtr staged = tiers->stage(kPage, {});
   std::memset(staged->staged(), 5, kPage);
   std::vector<TieredBufferPtr> pages;
   for (uint8_t i = 0; i < 5; ++i) pages.push_back(page(i));
@@ -204,13 +205,13 @@ TEST_F(TiersTest, StagedBytesStayWhereTheyAreUntilTheyAreLetGo) {
 TEST_F(TiersTest, StagesOnTheHostWhenTheDeviceIsFull) {
   make(1, 2, "plan");
   const TieredBufferPtr resident = page(1);
-  const TieredBufferPtr staged = tiers->stage(kPage, 1);
+  const TieredBufferPtr staged = tiers->stage(kPage, {});
   ASSERT_NE(staged, nullptr);
   std::memset(staged->staged(), 5, kPage);
   tiers->let_go(*staged);
   EXPECT_EQ(first_byte(*staged), 5);
-  const TieredBufferPtr second = tiers->stage(kPage, 1);
-  EXPECT_EQ(tiers->stage(kPage, 1), nullptr) << "both tiers are full";
+  const TieredBufferPtr second = tiers->stage(kPage, {});
+  EXPECT_EQ(tiers->stage(kPage, {}), nullptr) << "both tiers are full";
 }
 
 // Random uses by one thread while the mover works and another thread stages and drops: contents are
@@ -224,7 +225,7 @@ TEST_F(TiersTest, KeepsEveryByteThroughRandomUse) {
     std::atomic<bool> stop = false;
     std::thread stager([&] {
       while (!stop) {
-        const TieredBufferPtr staged = tiers->stage(kPage, 2);
+        const TieredBufferPtr staged = tiers->stage(kPage, {});
         if (staged != nullptr) tiers->let_go(*staged);
         std::this_thread::yield();
       }

@@ -261,8 +261,8 @@ TEST_F(ContainmentTest, TheBudgetIsATypedErrorOfOneTensor) {
   EXPECT_EQ(answers.code(answer), ErrorCode::kOutOfMemory);
   EXPECT_THAT(answers.error(answer), HasSubstr("aten::zero_"));
   EXPECT_THAT(answers.error(answer), HasSubstr("4194304 bytes"));
-  EXPECT_TRUE(tight->stage(4 << 20).has_value()) << "on the host";
-  const auto full = tight->stage(16 << 20);
+  EXPECT_TRUE(tight->stage(4 << 20, "a").has_value()) << "on the host";
+  const auto full = tight->stage(16 << 20, "a");
   ASSERT_FALSE(full.has_value());
   EXPECT_EQ(full.error().code, ErrorCode::kOutOfMemory);
   EXPECT_TRUE(answers[answer + 1].has_value());

@@ -33,7 +33,9 @@ Work Recorded::work() const {
           .uploads = uploads};
 }
 
-Mirror::Mirror(Device& device) : device_(device), replay_(device.open(SessionId{1})) { begin(); }
+Mirror::Mirror(Device& device) : device_(device), replay_(device.open(SessionId{1}, "test")) {
+  begin();
+}
 Mirror::~Mirror() = default;
 
 void Mirror::begin() {
@@ -91,7 +93,7 @@ void Mirror::stage(const at::Tensor& tensor, bool shared) {
   writer_.upload(shared ? graph::UploadForm::kArtifact : graph::UploadForm::kStream, storage.bytes);
   const std::vector<int64_t> sizes{static_cast<int64_t>(storage.bytes)};
   writer_.operand(storage, graph::Dtype::kUint8, sizes, std::vector<int64_t>{1}, 0);
-  auto buffer = device_.stage(storage.bytes);
+  auto buffer = device_.stage(storage.bytes, "test");
   ASSERT_TRUE(buffer.has_value()) << buffer.error().message;
   std::memcpy((*buffer)->bytes().data(), tensor.storage().data(), storage.bytes);
   uploads_.push_back({.buffer = std::move(*buffer), .shared = shared, .failure = ""});

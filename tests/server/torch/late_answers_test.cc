@@ -34,15 +34,15 @@ class LateBackend final : public Backend {
 
   c10::Device device() const override { return cpu_->device(); }
   DeviceMemory memory() const override { return cpu_->memory(); }
-  std::shared_ptr<Buffer> stage(uint64_t bytes) override {
-    return std::make_shared<Staged>(cpu_->stage(bytes));
+  std::shared_ptr<Buffer> stage(uint64_t bytes, const Owner& owner) override {
+    return std::make_shared<Staged>(cpu_->stage(bytes, owner));
   }
   Kernel kernel_of(std::string_view name) const override { return cpu_->kernel_of(name); }
   bool dies_of_bad_indices() const override { return true; }
   bool works_on_its_own() const override { return true; }
-  Result<> enter(SessionId session, const std::function<void()>& body) override {
+  Result<> enter(const Owner& owner, const std::function<void()>& body) override {
     if (lost) return *lost;
-    return cpu_->enter(session, body);
+    return cpu_->enter(owner, body);
   }
   void trim() override { cpu_->trim(); }
   c10::Storage allocate(uint64_t bytes, Fill fill) override { return cpu_->allocate(bytes, fill); }

@@ -62,7 +62,7 @@ int fuzz(uint64_t seed) {
   const Recorded recorded = plan(mirror, seed);
   if (!device->admit(*recorded.plan)) return 0;
   std::mt19937_64 random(seed);
-  const auto replay = device->open(SessionId{1});
+  const auto replay = device->open(SessionId{1}, "test");
   int ran = 0;
   for (int i = 0; i < kRunsPerPlan; ++i) {
     Work work = recorded.work();
