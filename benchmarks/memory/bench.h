@@ -24,10 +24,10 @@ struct OomBench {
 
 // G3.4, G3.4b, G3.5: a model of 3, 6 and 12 times the device.
 void measure_oversize(OomBench& bench);
-// G3.1, G3.3: how large a batch may be.
+// G3.1: how large a batch may be.
 void measure_cliff(OomBench& bench);
-// G3.8: random requests of four tenants while memory is short.
-void measure_pressure(OomBench& bench);
+// What the naive arm of the cliff does in a process of its own; prints one line of JSON.
+int naive_child(int64_t batch);
 
 // Some servers, one device of this process each. Throws std::runtime_error if one does not start.
 class Servers {

@@ -16,10 +16,12 @@ struct Part {
   const char* name;
   void (*measure)(OomBench&);
 };
-constexpr Part kParts[] = {{"oversize", measure_oversize}};
+constexpr Part kParts[] = {{"oversize", measure_oversize}, {"cliff", measure_cliff}};
 
 struct Arguments {
   std::vector<std::string> only;
+  std::string child;
+  int64_t batch = 0;
   int rounds = 0;
   bool quick = false;
   bool json = false;
@@ -35,11 +37,14 @@ void add_options(CLI::App& app, Arguments& arguments) {
                  "Rounds of interleaved arms (default 15; --quick: 5)")
       ->check(CLI::Range(3, 10'000));
   app.add_flag("--quick", arguments.quick, "Fewer rounds: less than a minute");
+  app.add_option("--child", arguments.child)->group("");
+  app.add_option("--batch", arguments.batch)->group("");
   app.add_flag("--json", arguments.json, "Print one JSON object and nothing else");
 }
 
 int run(const Arguments& arguments) {
   at::set_num_threads(1);
+  if (arguments.child == "naive") return naive_child(arguments.batch);
   Report report("bench_oom");
   OomBench bench{.rounds = arguments.rounds > 0 ? arguments.rounds
                            : arguments.quick    ? 5

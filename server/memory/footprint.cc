@@ -75,6 +75,17 @@ Footprint::Footprint(const graph::Plan& plan) : first_(plan.slots.size(), kNone)
   begins_.push_back(static_cast<uint32_t>(touches_.size()));
 }
 
+uint64_t Footprint::longest_new(const graph::Plan& plan, std::span<const int64_t> numbers,
+                                uint32_t entry) const {
+  int64_t longest = 0;
+  for (const Touch& touch : touches(entry)) {
+    const graph::SlotInfo& slot = plan.slots[touch.slot];
+    if (!slot.fresh || slot.deferred || first_[touch.slot] != entry) continue;
+    longest = std::max(longest, numbers[slot.bytes]);
+  }
+  return static_cast<uint64_t>(longest);
+}
+
 uint64_t Footprint::largest_new_bytes(const graph::Plan& plan,
                                       std::span<const int64_t> numbers) const {
   uint64_t largest = 0;

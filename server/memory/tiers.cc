@@ -20,6 +20,9 @@ constexpr double kAnyDistance = -1;
 // The mover trades for what is needed this many ticks earlier, so that two buffers of the same
 // step do not drive each other out.
 constexpr double kHysteresis = 2;
+// From here on the bytes of an operator's results are found in one part before it runs.
+constexpr uint64_t kPackedBytesMin = uint64_t{1} << 20;
+constexpr uint64_t kBlockSlackBytes = 256;  // a block's administration and rounding
 constexpr uint64_t kLinkPieceBytes = uint64_t{1} << 20;
 
 void sleep_until(uint64_t at_ns) {
@@ -152,22 +155,54 @@ void Tiers::let_go(TieredBuffer& buffer) {
 
 // -- using them
 
-Result<> Tiers::pin(std::span<TieredBuffer* const> buffers) {
+Result<> Tiers::pin(std::span<TieredBuffer* const> buffers, uint64_t new_bytes) {
   const MutexLock lock(mutex_);
   for (TieredBuffer* const buffer : buffers) ++buffer->pins_;
-  for (TieredBuffer* const buffer : buffers) {
-    if (bring_in(*buffer)) continue;
-    for (TieredBuffer* const each : buffers) --each->pins_;
-    ++stats_.refusals;
-    const MemoryUsage usage = device_.usage();
-    return Error{ErrorCode::kOutOfMemory,
-                 "out of memory: " + std::to_string(buffer->bytes_) +
-                     " bytes have to be on the device, " +
-                     std::to_string(usage.budget - std::min(usage.used, usage.budget)) + " of " +
-                     std::to_string(usage.budget) + " are free, the longest part has " +
-                     std::to_string(usage.largest_free)};
+  bool there = bring_all_in(buffers);
+  if ((!there || (new_bytes >= kPackedBytesMin && !make_part(new_bytes))) && policy_->evicts()) {
+    pack(buffers);
+    there = bring_all_in(buffers);
   }
-  return Unit{};
+  if (there) return Unit{};
+  uint64_t bytes = 0;
+  for (TieredBuffer* const buffer : buffers) {
+    --buffer->pins_;
+    bytes += buffer->bytes_;
+  }
+  ++stats_.refusals;
+  const MemoryUsage usage = device_.usage();
+  return Error{ErrorCode::kOutOfMemory,
+               "out of memory: " + std::to_string(bytes) + " bytes have to be on the device, " +
+                   std::to_string(usage.budget - std::min(usage.used, usage.budget)) + " of " +
+                   std::to_string(usage.budget) + " are free, the longest part has " +
+                   std::to_string(usage.largest_free)};
+}
+
+bool Tiers::bring_all_in(std::span<TieredBuffer* const> buffers) {
+  for (TieredBuffer* const buffer : buffers) {
+    if (!bring_in(*buffer)) return false;
+  }
+  return true;
+}
+
+bool Tiers::make_part(uint64_t bytes) {
+  while (device_.usage().largest_free < bytes + kBlockSlackBytes) {
+    if (!evict_one(kAnyDistance, nullptr)) return false;
+  }
+  return true;
+}
+
+// Everything leaves, and what is needed comes back to the front of what is free.
+void Tiers::pack(std::span<TieredBuffer* const> buffers) {
+  ++stats_.packs;
+  while (evict_one(kAnyDistance, nullptr)) {
+  }
+  for (TieredBuffer* const buffer : buffers) {
+    while (buffer->moving_) moved_.wait(mutex_);
+    if (buffer->device_ == nullptr || buffer->staged_ == buffer->device_) continue;
+    if (!buffer->host_current_ && !spill(*buffer)) continue;
+    device_.release(std::exchange(buffer->device_, nullptr));
+  }
 }
 
 bool Tiers::bring_in(TieredBuffer& buffer) {

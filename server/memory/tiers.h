@@ -59,6 +59,7 @@ struct TierStats {
   uint64_t useful = 0;    // of these, used then
   uint64_t late = 0;      // used while they were still on their way
   uint64_t wasted = 0;    // left again unused
+  uint64_t packs = 0;     // an operator's operands moved together to make a long free part
   uint64_t refusals = 0;  // nothing could leave
 };
 
@@ -123,9 +124,10 @@ class Tiers : public std::enable_shared_from_this<Tiers> {
 
   // -- using them: the thread that runs the device's jobs
 
-  // Brings all of them to the device, where they stay until they are unpinned. kOutOfMemory: what
-  // is pinned leaves no room; nothing is pinned then.
-  Result<> pin(std::span<TieredBuffer* const> buffers);
+  // Brings all of them to the device, where they stay until they are unpinned, and leaves free so
+  // many bytes in one part if there is any way to: what is about to be pinned is packed for it.
+  // kOutOfMemory: what is pinned leaves no room; nothing is pinned then.
+  Result<> pin(std::span<TieredBuffer* const> buffers, uint64_t new_bytes = 0);
   struct Use {
     TieredBuffer* buffer = nullptr;
     uint64_t next_use = kNeverUsed;  // when it is expected to be used again
@@ -161,6 +163,10 @@ class Tiers : public std::enable_shared_from_this<Tiers> {
   TieredBufferPtr track(TieredBufferPtr buffer);
   void forget(TieredBuffer& buffer);
   bool bring_in(TieredBuffer& buffer) REQUIRES(mutex_);
+  bool bring_all_in(std::span<TieredBuffer* const> buffers) REQUIRES(mutex_);
+  // Makes the longest free part of the device at least so long, if it can.
+  bool make_part(uint64_t bytes) REQUIRES(mutex_);
+  void pack(std::span<TieredBuffer* const> buffers) REQUIRES(mutex_);
   void copy_in(TieredBuffer& buffer, void* memory) REQUIRES(mutex_);
   // The one that the policy lets go first, of those used farther away, and of this account if there
   // is one; null: none.

@@ -40,8 +40,9 @@ void Run::pin(uint32_t entry) {
     if (cell.home == nullptr) continue;
     buffers.push_back(cell.home.get());
   }
-  if (buffers.empty()) return;
-  const auto pinned = tiers_->pin(buffers);
+  const uint64_t longest = program_.footprint->longest_new(plan_, numbers_, entry);
+  if (buffers.empty() && longest == 0) return;
+  const auto pinned = tiers_->pin(buffers, longest);
   if (!pinned) throw Problem(pinned.error().code, pinned.error().message);
   for (const Touch& touch : program_.footprint->touches(entry)) {
     Cell& cell = this->cell(touch.slot);
