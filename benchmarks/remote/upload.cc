@@ -59,8 +59,8 @@ Goal measure(Bench& bench, const Promise& promise, bool share, at::Tensor& sourc
 // after the first few its memory has been touched before, as the raw peer's was. (The first touch
 // of memory new to a virtual machine costs several times the transfer.)
 void measure_rate(Bench& bench, const Promise& rate) {
-  testing::ServerProcess server(
-      {"--threads", "1", "--device-memory", "1100MiB", "--log-level", "warn"});
+  testing::ServerProcess server({"--threads", "1", "--device-memory", "1100MiB", "--memory-policy",
+                                 "none", "--log-level", "warn"});
   Bench small{.model = bench.model,
               .server = server.address(),
               .rounds = bench.rounds,

@@ -135,7 +135,7 @@ TieredBufferPtr Tiers::stage(uint64_t bytes, const Owner& owner) {
   void* host = nullptr;
   if (device == nullptr) {
     const MutexLock lock(mutex_);
-    host = host_memory(bytes, owner);
+    if (policy_->evicts()) host = host_memory(bytes, owner);  // Else it could never come back.
     if (host == nullptr) return nullptr;
   }
   TieredBufferPtr buffer(new TieredBuffer(shared_from_this(), bytes, owner));

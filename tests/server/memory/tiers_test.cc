@@ -153,6 +153,7 @@ TEST_F(TiersTest, WithThePolicyNoneNothingLeaves) {
   const TieredBufferPtr a = page(1);
   const TieredBufferPtr b = page(2);
   EXPECT_EQ(page(3), nullptr);
+  EXPECT_EQ(tiers->stage(kPage, {}), nullptr);
   EXPECT_EQ(tiers->stats().spills, 0U);
 }
 
