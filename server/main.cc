@@ -167,12 +167,16 @@ Result<> listen(Server& server, const Settings& settings) {
 }
 
 Result<> serve(const Settings& settings) {
-  ServerOptions options{.access = {}, .artifact_cache_bytes = settings.artifact_cache_bytes};
+  ServerOptions options{
+      .access = {}, .artifact_cache_bytes = settings.artifact_cache_bytes, .disk = {}};
   if (!settings.token_file.empty()) {
     DJINN_TRY(const std::string text, read_file(settings.token_file));
     DJINN_TRY(options.access, Access::parse(text));
   }
   options.access.allow_anonymous(settings.allow_anonymous);
+  if (!settings.cache_dir.empty()) {
+    DJINN_TRY(options.disk, DiskCache::open(settings.cache_dir, settings.disk_cache_bytes));
+  }
   raise_descriptor_limit();
   DJINN_TRY(const auto device, make_device(settings));
   DJINN_TRY(const auto loop, transport::make_loop({.single_thread = true}));

@@ -22,7 +22,11 @@ Server::Server(transport::Loop& loop, Device& device, ServerOptions options)
     : loop_(loop),
       options_(std::move(options)),
       plans_(device),
-      artifacts_(random_artifact_key(), options_.artifact_cache_bytes),
+      artifacts_(
+          {.cache = options_.disk,
+           .stage = [&device](uint64_t bytes,
+                              std::string_view tenant) { return device.stage(bytes, tenant); }},
+          options_.artifact_cache_bytes),
       runner_(device, [&loop] { loop.wake(); }),
       house_{.device = device,
              .runner = runner_,
@@ -36,6 +40,13 @@ Server::Server(transport::Loop& loop, Device& device, ServerOptions options)
                    post([this, session, upload] {
                      const auto at = sessions_.find(session);
                      if (at != sessions_.end()) at->second->upload_refused(upload);
+                   });
+                 },
+             .loaded =
+                 [this](SessionId session, std::vector<std::shared_ptr<Buffer>> artifacts) {
+                   post([this, session, artifacts = std::move(artifacts)]() mutable {
+                     const auto at = sessions_.find(session);
+                     if (at != sessions_.end()) at->second->loaded(artifacts);
                    });
                  }} {
   device.set_reclaim([this](uint64_t bytes) { return artifacts_.evict(bytes); });

@@ -250,10 +250,36 @@ void Session::submit(Task task) {
 }
 
 Result<> Session::offer(const codec::Offer& offer) {
-  codec::OfferReply reply;
-  DJINN_TRY(reply.have, uploads_.offer(offer));
-  sender_.send(FrameKind::kOffer, reply);
+  if (offers_.size() >= kOffersPendingMax) {
+    return exhausted("offer: " + std::to_string(kOffersPendingMax) + " are unanswered");
+  }
+  DJINN_TRY(Offered offered, uploads_.offer(offer));
+  std::vector<ArtifactStore::Wanted> wanted;
+  for (const Offered::Load& load : offered.loads) wanted.push_back(load.wanted);
+  offers_.push_back(std::move(offered));
+  if (!wanted.empty()) {
+    house_.artifacts.load({.wanted = std::move(wanted),
+                           .tenant = tenant_,
+                           .asker = asks_,
+                           .done = [loaded = house_.loaded, id = id_](auto buffers) {
+                             loaded(id, std::move(buffers));
+                           }});
+  }
+  answer_offers();
   return Unit{};
+}
+
+void Session::loaded(std::span<std::shared_ptr<Buffer>> artifacts) {
+  if (state_ != State::kOpen) return;
+  uploads_.bind(offers_.front(), artifacts);
+  answer_offers();
+}
+
+void Session::answer_offers() {
+  while (!offers_.empty() && offers_.front().loads.empty()) {
+    sender_.send(FrameKind::kOffer, codec::OfferReply{.have = std::move(offers_.front().have)});
+    offers_.pop_front();
+  }
 }
 
 Result<> Session::stats_request(const codec::StatsRequest& request) {
@@ -360,7 +386,7 @@ void Session::flow() {
 
 bool Session::restless() const {
   return state_ == State::kGreeting || state_ == State::kEnding || answers_due_ > 0 ||
-         !pending_stats_.empty() || running_paused_ || !packed_;
+         !pending_stats_.empty() || !offers_.empty() || running_paused_ || !packed_;
 }
 
 void Session::tick(uint64_t now) {
@@ -373,7 +399,7 @@ void Session::tick(uint64_t now) {
   }
   if (state_ != State::kOpen) return;
   flow();
-  const bool someone_waits = answers_due_ > 0 || !pending_stats_.empty();
+  const bool someone_waits = answers_due_ > 0 || !pending_stats_.empty() || !offers_.empty();
   if (someone_waits && !running_paused_ && now >= sender_.last_sent_ns() + kHeartbeatNs / 2) {
     sender_.send(FrameKind::kHeartbeat, codec::Heartbeat{});
   }
@@ -408,6 +434,7 @@ void Session::say_goodbye(const Error& error) {
 }
 
 void Session::release_jobs() {
+  asks_.reset();
   if (state_ == State::kOpen) house_.runner.close(id_);
 }
 

@@ -35,6 +35,8 @@ struct House {
   // Any thread: that session's upload was not what its artifact's name says.
   std::function<void()> closed;  // A connection is gone. On the loop's thread.
   std::function<void(SessionId, UploadId)> refuse_upload;
+  // Any thread: what that session's oldest unanswered offer waited for.
+  std::function<void(SessionId, std::vector<std::shared_ptr<Buffer>>)> loaded;
 };
 
 class Session final : public transport::FrameSink {
@@ -59,6 +61,8 @@ class Session final : public transport::FrameSink {
   // No further jobs; says goodbye when those that are here have ended.
   void drain();
   void upload_refused(UploadId upload);
+  // Artifacts came from disk, those of the oldest offer that waits for some.
+  void loaded(std::span<std::shared_ptr<Buffer>> artifacts);
 
   [[nodiscard]] bool closed() const { return state_ == State::kClosed; }
   // It needs a tick soon: someone waits for an answer, or for room to send.
@@ -82,6 +86,7 @@ class Session final : public transport::FrameSink {
   Result<> hello(const codec::Hello& hello);
   Result<> operators(const codec::Operators& operators);
   Result<> offer(const codec::Offer& offer);
+  void answer_offers();
   Result<> stats_request(const codec::StatsRequest& request);
   template <typename Message>  // codec::Step or codec::Job
   Place job(const Message& message, uint64_t payload_bytes);
@@ -110,6 +115,8 @@ class Session final : public transport::FrameSink {
   std::unique_ptr<Task> arriving_;    // A job whose payload is on its way.
   uint64_t inline_bytes_queued_ = 0;  // Of jobs in flight.
   std::deque<PendingStats> pending_stats_;
+  std::deque<Offered> offers_;  // In order; the first waits for the disk.
+  std::shared_ptr<const Unit> asks_ = std::make_shared<Unit>();  // Loads end when it dies.
   uint64_t answers_due_ = 0;
   std::vector<Report> reports_;       // Of a job that ran here.
   uint64_t not_here_before_job_ = 0;  // A job took long on this thread: its session pays for it.

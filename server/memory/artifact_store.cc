@@ -5,10 +5,13 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <list>
 #include <unordered_map>
 #include <utility>
 #include <vector>
+
+#include "serialization/base/limits.h"
 
 namespace djinn::server {
 namespace {
@@ -43,11 +46,7 @@ class ArtifactStore::Shelf : public std::enable_shared_from_this<Shelf> {
       ++stats_.hits;
       stats_.bytes_saved += bytes;
     }
-    if (at->second->users == 0) {
-      stats_.unused_bytes -= bytes;
-      unused_.erase(at->second->unused);
-    }
-    return lend(at->second);
+    return lend_again(at->second);
   }
 
   std::shared_ptr<Buffer> lend_new(const ItemPtr& item) {
@@ -64,6 +63,26 @@ class ArtifactStore::Shelf : public std::enable_shared_from_this<Shelf> {
     item->shared = true;
     ++stats_.artifacts;
     stats_.bytes += item->bytes;
+  }
+
+  // As judge and find, for what was read from disk and is verified.
+  std::shared_ptr<Buffer> lend_loaded(const ItemPtr& item) {
+    MutexLock lock(mutex_);
+    if (closed_) return lend(item);
+    const auto [at, is_new] = items_.emplace(item->name, item);
+    if (is_new) {
+      item->shared = true;
+      ++stats_.artifacts;
+      stats_.bytes += item->bytes;
+      return lend(item);
+    }
+    return lend_again(at->second);  // Someone has uploaded it meanwhile.
+  }
+
+  void count_hit(uint64_t bytes) {
+    MutexLock lock(mutex_);
+    ++stats_.hits;
+    stats_.bytes_saved += bytes;
   }
 
   uint64_t evict(uint64_t bytes) {
@@ -107,6 +126,15 @@ class ArtifactStore::Shelf : public std::enable_shared_from_this<Shelf> {
     return {std::make_shared<Lease>(shared_from_this(), item), item->content.get()};
   }
 
+  // An item that is shared.
+  std::shared_ptr<Buffer> lend_again(const ItemPtr& item) REQUIRES(mutex_) {
+    if (item->users == 0) {
+      stats_.unused_bytes -= item->bytes;
+      unused_.erase(item->unused);
+    }
+    return lend(item);
+  }
+
   void give_back(ItemPtr item) {
     std::vector<ItemPtr> dropped;
     MutexLock lock(mutex_);
@@ -144,10 +172,21 @@ class ArtifactStore::Shelf : public std::enable_shared_from_this<Shelf> {
 };
 
 ArtifactStore::ArtifactStore(const ArtifactKey& key, uint64_t unused_bytes_max)
+    : ArtifactStore(key, ArtifactDisk(), unused_bytes_max) {}
+
+ArtifactStore::ArtifactStore(const ArtifactDisk& disk, uint64_t unused_bytes_max)
+    : ArtifactStore(disk.cache != nullptr ? disk.cache->key() : random_artifact_key(), disk,
+                    unused_bytes_max) {}
+
+ArtifactStore::ArtifactStore(const ArtifactKey& key, ArtifactDisk disk, uint64_t unused_bytes_max)
     : key_(key),
+      disk_(std::move(disk)),
       shelf_(std::make_shared<Shelf>(unused_bytes_max)),
       verifier_([this] { verify_main(); }) {
   pthread_setname_np(verifier_.native_handle(), "djinn-verify");
+  if (disk_.cache == nullptr) return;
+  loader_ = std::thread([this] { load_main(); });
+  pthread_setname_np(loader_.native_handle(), "djinn-load");
 }
 
 ArtifactStore::~ArtifactStore() {
@@ -155,8 +194,10 @@ ArtifactStore::~ArtifactStore() {
     MutexLock lock(mutex_);
     stopping_ = true;
     wanted_.notify_all();
+    load_wanted_.notify_all();
   }
   verifier_.join();
+  if (loader_.joinable()) loader_.join();
   shelf_->close();
 }
 
@@ -165,7 +206,19 @@ std::shared_ptr<Buffer> ArtifactStore::find(const ArtifactName& name, uint64_t b
 }
 
 std::shared_ptr<Buffer> ArtifactStore::offer(const ArtifactName& name, uint64_t bytes) {
-  return shelf_->find(name, bytes, true);
+  auto found = shelf_->find(name, bytes, true);
+  if (found != nullptr && disk_.cache != nullptr) disk_.cache->touch(name);
+  return found;
+}
+
+bool ArtifactStore::is_on_disk(const Wanted& wanted) const {
+  return disk_.cache != nullptr && disk_.cache->has(wanted.name, wanted.bytes);
+}
+
+void ArtifactStore::load(Load load) {
+  MutexLock lock(mutex_);
+  loads_.push_back(std::move(load));
+  load_wanted_.notify_one();
 }
 
 std::shared_ptr<Buffer> ArtifactStore::add(const ArtifactName& name,
@@ -181,34 +234,146 @@ std::shared_ptr<Buffer> ArtifactStore::add(const ArtifactName& name,
   return lent;
 }
 
-uint64_t ArtifactStore::evict(uint64_t bytes) { return shelf_->evict(bytes); }
+uint64_t ArtifactStore::evict(uint64_t bytes) {
+  const uint64_t freed = shelf_->evict(bytes);
+  if (freed >= bytes) return freed;
+  std::deque<Check> dropped;
+  uint64_t dropped_bytes = 0;
+  {
+    MutexLock lock(mutex_);
+    dropped.swap(writes_);
+    dropped_bytes = std::exchange(write_bytes_, 0);
+    unwritten_bytes_ += dropped_bytes;
+    tell_if_settled();
+  }
+  // Those in use may leave the device now; the others are unused now.
+  for (const Check& each : dropped) each.content->drop_host();
+  dropped.clear();
+  return std::max(freed + shelf_->evict(bytes - freed), dropped_bytes);
+}
 
-ArtifactStats ArtifactStore::stats() const { return shelf_->stats(); }
+ArtifactStats ArtifactStore::stats() const {
+  ArtifactStats out = shelf_->stats();
+  if (disk_.cache != nullptr) out.disk = disk_.cache->stats();
+  MutexLock lock(mutex_);
+  out.unwritten_bytes = unwritten_bytes_;
+  return out;
+}
 
 void ArtifactStore::settle() {
   MutexLock lock(mutex_);
-  while (!checks_.empty() || checking_) settled_.wait(mutex_);
+  while (!checks_.empty() || !writes_.empty() || checking_ || !loads_.empty() || loading_) {
+    settled_.wait(mutex_);
+  }
+}
+
+void ArtifactStore::tell_if_settled() {
+  if (checks_.empty() && writes_.empty() && loads_.empty()) settled_.notify_all();
+}
+
+// -- verifying and writing
+
+bool ArtifactStore::writes_first() const {
+  return !writes_.empty() && (checks_.empty() || write_bytes_ > kDiskWriteBytesQueuedMax);
 }
 
 void ArtifactStore::verify_main() {
   setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), kVerifierNice);
   while (true) {
     Check check;
+    bool verified = false;
     {
       MutexLock lock(mutex_);
       checking_ = false;
-      if (checks_.empty()) settled_.notify_all();
-      while (!stopping_ && checks_.empty()) wanted_.wait(mutex_);
+      tell_if_settled();
+      while (!stopping_ && checks_.empty() && writes_.empty()) wanted_.wait(mutex_);
       if (stopping_) return;
-      check = std::move(checks_.front());
-      checks_.pop_front();
+      verified = writes_first();
+      std::deque<Check>& queue = verified ? writes_ : checks_;
+      check = std::move(queue.front());
+      queue.pop_front();
+      if (verified) write_bytes_ -= check.item->bytes;
       checking_ = true;
     }
-    const bool good = artifact_name(key_, check.content->bytes()) == check.item->name;
-    shelf_->judge(check.item, good);
-    check.content->drop_host();
-    check.done(good);
+    if (verified) {
+      write(std::move(check));
+    } else {
+      verify(std::move(check));
+    }
   }
+}
+
+void ArtifactStore::verify(Check check) {
+  const bool good = artifact_name(key_, check.content->bytes()) == check.item->name;
+  shelf_->judge(check.item, good);
+  const bool write = good && disk_.cache != nullptr;
+  if (!write) check.content->drop_host();
+  check.done(good);
+  check.done = nullptr;
+  if (!write) return;
+  MutexLock lock(mutex_);
+  write_bytes_ += check.item->bytes;
+  writes_.push_back(std::move(check));
+}
+
+void ArtifactStore::write(Check check) {
+  // The disk cache counts what fails; nothing is lost but time.
+  (void)disk_.cache->write(check.item->name, check.content->bytes());
+  check.content->drop_host();
+}
+
+// -- loading
+
+void ArtifactStore::load_main() {
+  while (true) {
+    Load load;
+    {
+      MutexLock lock(mutex_);
+      loading_ = false;
+      tell_if_settled();
+      while (!stopping_ && loads_.empty()) load_wanted_.wait(mutex_);
+      if (stopping_) return;
+      load = std::move(loads_.front());
+      loads_.pop_front();
+      loading_ = true;
+    }
+    std::vector<std::shared_ptr<Buffer>> loaded;
+    loaded.reserve(load.wanted.size());
+    for (const Wanted& each : load.wanted) {
+      if (!wanted_still(load)) break;
+      loaded.push_back(load_one(each, load.tenant));
+    }
+    if (wanted_still(load)) load.done(std::move(loaded));
+  }
+}
+
+bool ArtifactStore::wanted_still(const Load& load) const {
+  if (load.asker.expired()) return false;
+  MutexLock lock(mutex_);
+  return !stopping_;
+}
+
+std::shared_ptr<Buffer> ArtifactStore::load_one(const Wanted& wanted, const std::string& tenant) {
+  auto found = shelf_->find(wanted.name, wanted.bytes, false);  // Others may have wanted it too.
+  if (found == nullptr) {
+    const auto staged = stage(wanted.bytes, tenant);
+    if (!staged || !disk_.cache->read(wanted.name, (*staged)->bytes())) return nullptr;
+    (*staged)->drop_host();
+    auto item = std::make_shared<Item>();
+    item->name = wanted.name;
+    item->bytes = wanted.bytes;
+    item->content = *staged;
+    found = shelf_->lend_loaded(item);
+  }
+  shelf_->count_hit(wanted.bytes);
+  return found;
+}
+
+Result<std::shared_ptr<Buffer>> ArtifactStore::stage(uint64_t bytes, const std::string& tenant) {
+  auto buffer = disk_.stage(bytes, tenant);
+  if (buffer || buffer.error().code != ErrorCode::kOutOfMemory) return buffer;
+  if (evict(bytes) == 0) return buffer;
+  return disk_.stage(bytes, tenant);
 }
 
 }  // namespace djinn::server

@@ -5,6 +5,9 @@
 // hashed them and the name is right. Why not before: else one tenant could give others bytes that
 // are not what their name says. What nobody uses stays for the next one, least recently used first
 // out, up to a bound.
+// With a disk cache, what is verified is also written to disk, when nothing waits to be verified;
+// until then its bytes stay where they are, unless memory is wanted. What is on disk only is loaded
+// by another thread, which verifies it: whoever asked is answered when it is there.
 // Ownership: users share buffers; a buffer dies when it is neither used nor kept here. Users may
 // outlive the store. Threading: any thread.
 #pragma once
@@ -13,11 +16,15 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <string>
+#include <string_view>
 #include <thread>
+#include <vector>
 
 #include "serialization/base/mutex.h"
 #include "server/executor.h"
 #include "server/memory/artifact_name.h"
+#include "server/memory/disk_cache.h"
 
 namespace djinn::server {
 
@@ -31,12 +38,24 @@ struct ArtifactStats {
   uint64_t bytes = 0;
   uint64_t unused_bytes = 0;  // kept though nobody uses them
   uint64_t evicted_bytes = 0;
+  uint64_t unwritten_bytes = 0;  // not written to disk, because memory was wanted
+  DiskStats disk;
+};
+
+// A tier of artifacts below memory.
+struct ArtifactDisk {
+  std::shared_ptr<DiskCache> cache;  // Null: there is none.
+  // Where to read an artifact to that this tenant wants. Called by a thread of the store's.
+  std::function<Result<std::shared_ptr<Buffer>>(uint64_t bytes, std::string_view tenant)> stage;
 };
 
 class ArtifactStore {
  public:
   ArtifactStore(const ArtifactKey& key, uint64_t unused_bytes_max);
-  // Waits for the hash that is being computed.
+  // The key is the disk cache's, if there is one, else a random one.
+  ArtifactStore(const ArtifactDisk& disk, uint64_t unused_bytes_max);
+  // Waits for the hash that is being computed and the file that is read or written; what waits to
+  // be written is not.
   ~ArtifactStore();
   ArtifactStore(const ArtifactStore&) = delete;
   ArtifactStore& operator=(const ArtifactStore&) = delete;
@@ -48,17 +67,35 @@ class ArtifactStore {
   // The same, for a client that will not send them if they are here.
   std::shared_ptr<Buffer> offer(const ArtifactName& name, uint64_t bytes);
 
+  struct Wanted {
+    ArtifactName name;
+    uint64_t bytes = 0;
+  };
+  // It may be loaded. Never waits for the disk.
+  [[nodiscard]] bool is_on_disk(const Wanted& wanted) const;
+  // Loads them in the order of the calls, if they still are as they should be; then `done` runs on
+  // the store's thread with one buffer each, null for what is not there. Never, if `asker` has died
+  // by then.
+  struct Load {
+    std::vector<Wanted> wanted;
+    std::string tenant;  // who pays for the memory
+    std::weak_ptr<const void> asker;
+    std::function<void(std::vector<std::shared_ptr<Buffer>> loaded)> done;
+  };
+  void load(Load load);
+
   // Content that was uploaded; it is used through what comes back. `done(good)` runs on the store's
   // thread when the hash is known.
   using OnVerified = std::function<void(bool good)>;
   std::shared_ptr<Buffer> add(const ArtifactName& name, std::shared_ptr<Buffer> content,
                               OnVerified done);
 
-  // Lets go of unused artifacts until that many bytes are free or none is left; returns the bytes.
+  // Lets go of unused artifacts until that many bytes are free or none is left, then of what waits
+  // to be written; returns the bytes. 0: there was nothing to let go of.
   uint64_t evict(uint64_t bytes);
 
   [[nodiscard]] ArtifactStats stats() const;
-  // Waits until everything added so far is verified (tests).
+  // Waits until everything added so far is verified and written, and all is loaded (tests).
   void settle();
 
  private:
@@ -69,18 +106,36 @@ class ArtifactStore {
     std::shared_ptr<Buffer> content;  // As a user has it: it is in use until it is checked.
     OnVerified done;
   };
+  ArtifactStore(const ArtifactKey& key, ArtifactDisk disk, uint64_t unused_bytes_max);
+
   void verify_main();
+  void verify(Check check);
+  void write(Check check);
+  [[nodiscard]] bool writes_first() const REQUIRES(mutex_);
+  void load_main();
+  [[nodiscard]] bool wanted_still(const Load& load) const;
+  std::shared_ptr<Buffer> load_one(const Wanted& wanted, const std::string& tenant);
+  Result<std::shared_ptr<Buffer>> stage(uint64_t bytes, const std::string& tenant);
+  void tell_if_settled() REQUIRES(mutex_);
 
   const ArtifactKey key_;
+  const ArtifactDisk disk_;
   const std::shared_ptr<Shelf> shelf_;
 
   mutable Mutex mutex_;
   std::condition_variable_any wanted_;
   std::condition_variable_any settled_;
+  std::condition_variable_any load_wanted_;
   std::deque<Check> checks_ GUARDED_BY(mutex_);
+  std::deque<Check> writes_ GUARDED_BY(mutex_);  // Verified, and not on disk.
+  uint64_t write_bytes_ GUARDED_BY(mutex_) = 0;
+  uint64_t unwritten_bytes_ GUARDED_BY(mutex_) = 0;
+  std::deque<Load> loads_ GUARDED_BY(mutex_);
   bool checking_ GUARDED_BY(mutex_) = false;
+  bool loading_ GUARDED_BY(mutex_) = false;
   bool stopping_ GUARDED_BY(mutex_) = false;
-  std::thread verifier_;  // Last: it uses all of the above.
+  std::thread verifier_;  // Last: they use all of the above.
+  std::thread loader_;    // Only with a disk cache.
 };
 
 }  // namespace djinn::server

@@ -104,21 +104,41 @@ void Uploads::finish() {
                                  });
 }
 
-Result<std::vector<bool>> Uploads::offer(const codec::Offer& offer) {
-  std::vector<bool> have;
-  have.reserve(offer.uploads.size());
+Result<Offered> Uploads::offer(const codec::Offer& offer) {
+  Offered out;
+  out.have.reserve(offer.uploads.size());
   for (size_t i = 0; i < offer.uploads.size(); ++i) {
     const UploadId id{offer.uploads[i]};
     DJINN_TRY([[maybe_unused]] const Unit checked, check_id(id, newest_offer_));
     newest_offer_ = id;
-    const auto name = to_name(offer.names.subspan(i * codec::kArtifactNameBytes));
-    auto buffer = artifacts_.offer(name, offer.lengths[i]);
-    have.push_back(buffer != nullptr);
-    if (buffer == nullptr) continue;
+    const ArtifactStore::Wanted wanted{
+        .name = to_name(offer.names.subspan(i * codec::kArtifactNameBytes)),
+        .bytes = offer.lengths[i]};
+    auto buffer = artifacts_.offer(wanted.name, wanted.bytes);
+    const bool loading = buffer == nullptr && artifacts_.is_on_disk(wanted);
+    out.have.push_back(buffer != nullptr);
+    if (loading) out.loads.push_back({.place = i, .upload = id, .wanted = wanted});
+    if (buffer == nullptr && !loading) continue;
     staged_[id] = {.upload = {.buffer = std::move(buffer), .shared = true, .failure = {}},
-                   .length_bytes = offer.lengths[i]};
+                   .length_bytes = wanted.bytes,
+                   .loading = loading};
   }
-  return have;
+  return out;
+}
+
+void Uploads::bind(Offered& offered, std::span<std::shared_ptr<Buffer>> loaded) {
+  for (size_t i = 0; i < offered.loads.size(); ++i) {
+    const auto at = staged_.find(offered.loads[i].upload);
+    if (at == staged_.end()) continue;  // A later job went past it.
+    if (loaded[i] == nullptr) {
+      staged_.erase(at);  // The client uploads it by the same id.
+      continue;
+    }
+    at->second.upload.buffer = std::move(loaded[i]);
+    at->second.loading = false;
+    offered.have[offered.loads[i].place] = true;
+  }
+  offered.loads.clear();
 }
 
 Result<uint64_t> Uploads::take(Work& work) {
@@ -135,7 +155,7 @@ Result<uint64_t> Uploads::take(Work& work) {
     if (entry.upload == graph::kNone) continue;
     const UploadId id{first + entry.upload};
     const auto at = staged_.find(id);
-    if (at == staged_.end() || (arriving_ && arriving_->id == id)) {
+    if (at == staged_.end() || at->second.loading || (arriving_ && arriving_->id == id)) {
       return invalid("job: upload " + number(id.value) + " has not arrived");
     }
     const auto expected = static_cast<uint64_t>(numbers[entry.number]);

@@ -2,7 +2,8 @@
 // Uploads: bytes that arrived before the job that consumes them, by the ids their client chose.
 //
 // Bytes go from the socket straight into memory that the device adopts. What the artifact store has
-// already is bound instead of received.
+// already is bound instead of received; what it has on disk only is bound when it is loaded, and an
+// offer of it is answered then.
 // Ownership: owns what is staged until a job takes it. Threading: the I/O thread.
 #pragma once
 
@@ -21,6 +22,17 @@ namespace djinn::server {
 // Bytes of a job's inline uploads as its numbers say, each padded to a multiple of 8.
 Result<uint64_t> inline_bytes(const graph::Plan& plan, std::span<const int64_t> numbers);
 
+// What an offer found, in the order of its uploads. It is an answer when nothing is to be loaded.
+struct Offered {
+  struct Load {
+    size_t place = 0;  // in `have`
+    UploadId upload;
+    ArtifactStore::Wanted wanted;
+  };
+  std::vector<bool> have;
+  std::vector<Load> loads;
+};
+
 class Uploads {
  public:
   // `on_refused` runs on the store's thread when an upload was not what its artifact's name said.
@@ -37,8 +49,10 @@ class Uploads {
   // The payload has arrived.
   void finish();
 
-  // Binds what the artifact store has; one answer per offered upload.
-  Result<std::vector<bool>> offer(const codec::Offer& offer);
+  // Binds what the artifact store has in memory, and keeps a place for what it has on disk.
+  Result<Offered> offer(const codec::Offer& offer);
+  // Binds what was loaded, null where it was not; then nothing is to be loaded.
+  void bind(Offered& offered, std::span<std::shared_ptr<Buffer>> loaded);
 
   // Moves a job's uploads into its work. kInvalid if one is missing or is not as long as the
   // numbers say. Returns the staged bytes that end with the job.
@@ -53,6 +67,7 @@ class Uploads {
     StagedUpload upload;
     uint64_t length_bytes = 0;
     uint64_t charged_bytes = 0;  // 0 for what was not received.
+    bool loading = false;        // There is no buffer yet.
   };
   struct Arriving {
     UploadId id;

@@ -19,6 +19,7 @@ namespace {
 
 constexpr const char* kDefaultListen = "tcp://127.0.0.1:7400";
 constexpr uint64_t kDefaultArtifactCacheBytes = uint64_t{4} << 30;
+constexpr uint64_t kDefaultDiskCacheBytes = uint64_t{16} << 30;
 constexpr int kThreadsMax = 4096;
 
 Error wrong(std::string_view name, const std::string& why) {
@@ -131,6 +132,13 @@ const std::vector<SettingInfo>& setting_infos() {
       {"artifact-cache", "SIZE",
        "Weights that nobody uses stay in memory for the next client, up to this. "
        "Default: half of host-memory, or 4GiB if device-memory has no limit"},
+      {"cache-dir", "PATH",
+       "Keep weights in this folder too, so that a server that starts again has them; it is made "
+       "if "
+       "it is not there, and serves one server at a time. Default: none, nothing is written"},
+      {"disk-cache", "SIZE",
+       "What is kept in cache-dir takes at most this; the largest and least recently used goes "
+       "first. Default: 16GiB"},
       {"log-level", "LEVEL",
        "trace, debug, info, warn, error or off; logs go to stderr. "
        "Default: info"},
@@ -214,6 +222,8 @@ Result<Settings> resolve(const std::vector<Layer>& layers) {
   const uint64_t cache =
       out.device_memory_bytes == 0 ? kDefaultArtifactCacheBytes : out.host_memory_bytes / 2;
   DJINN_TRY(out.artifact_cache_bytes, bytes_or(layers, "artifact-cache", cache));
+  out.cache_dir = text_or(layers, "cache-dir", "");
+  DJINN_TRY(out.disk_cache_bytes, bytes_or(layers, "disk-cache", kDefaultDiskCacheBytes));
   DJINN_TRY(out.log_level, parse_level(text_or(layers, "log-level", "info")));
   DJINN_TRY(out.allow_anonymous,
             parse_switch("allow-anonymous", text_or(layers, "allow-anonymous", "false")));
@@ -235,6 +245,8 @@ std::string to_toml(const Settings& settings) {
       {"memory-policy", settings.memory_policy},
       {"link-rate", bytes_text(settings.link_rate_bytes)},
       {"artifact-cache", bytes_text(settings.artifact_cache_bytes)},
+      {"cache-dir", settings.cache_dir},
+      {"disk-cache", bytes_text(settings.disk_cache_bytes)},
       {"log-level", settings.log_level},
       {"allow-anonymous", settings.allow_anonymous},
       {"token-file", settings.token_file},

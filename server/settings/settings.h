@@ -29,6 +29,8 @@ struct Settings {
   std::string memory_policy;         // one of policy_names()
   uint64_t link_rate_bytes = 0;      // per second; 0: as fast as it goes
   uint64_t artifact_cache_bytes = 0;
+  std::string cache_dir;  // Empty: nothing is written.
+  uint64_t disk_cache_bytes = 0;
   std::string log_level;
   bool allow_anonymous = false;
   std::string token_file;  // Empty: there are no tokens.

@@ -75,7 +75,7 @@ class Desk {
   bool receive(const codec::Offer& offer) {
     const auto have = uploads_.offer(offer);
     if (!have) return false;
-    hold(have->size() == offer.uploads.size(), "one answer per offer");
+    hold(have->have.size() == offer.uploads.size(), "one answer per offer");
     return true;
   }
   bool receive(const codec::Upload& upload) {
