@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A second app with the same weights: nothing is sent, nothing is hashed again, one copy is kept -
 // until somebody writes.
+#include <signal.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -131,6 +132,117 @@ TEST(SharedWeights, AreCopiedBeforeOneAppWritesThem) {
   EXPECT_EQ(std::stod(writer->line()), sum + 2 * kFloats);
   for (const auto* app : {&writer, &reader, &later}) EXPECT_EQ((*app)->wait(), 0);
   EXPECT_LT(later->stat("bytes_sent"), kLittle);
+}
+
+// A folder for the artifacts of servers that come one after the other.
+class CacheFolder {
+ public:
+  explicit CacheFolder(const Weights& beside) : path_(beside.folder() + "/cache") {}
+  [[nodiscard]] std::unique_ptr<ServerProcess> serve() const {
+    return std::make_unique<ServerProcess>(
+        std::vector<std::string>{"--threads", "1", "--cache-dir", path_});
+  }
+  // Every weight is in a file, and none is being written.
+  [[nodiscard]] bool wait_until_written() const {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    while (std::chrono::steady_clock::now() < deadline) {
+      uintmax_t bytes = 0;
+      for (const auto& file : files()) bytes += std::filesystem::file_size(file);
+      if (bytes >= kBytes) return true;
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+    return false;
+  }
+  [[nodiscard]] std::vector<std::filesystem::path> files() const {
+    std::vector<std::filesystem::path> out;
+    for (const auto& entry : std::filesystem::directory_iterator(path_)) {
+      if (entry.path().extension() == ".artifact") out.push_back(entry.path());
+    }
+    return out;
+  }
+
+ private:
+  std::string path_;
+};
+
+// What an app that attaches prints and sends.
+struct Attached {
+  std::string sum;
+  int64_t upload_bytes = 0;
+  int64_t shared_bytes = 0;
+  int64_t bytes_sent = 0;
+};
+Attached attach(const Weights& weights, const ServerProcess& server) {
+  const auto app = load(weights, server);
+  Attached out{.sum = app->line()};
+  EXPECT_EQ(app->wait(), 0) << app->errors();
+  out.upload_bytes = app->stat("upload_bytes");
+  out.shared_bytes = app->stat("shared_bytes");
+  out.bytes_sent = app->stat("bytes_sent");
+  return out;
+}
+
+void stop(ServerProcess& server) {
+  server.signal(SIGTERM);
+  EXPECT_EQ(server.wait(20'000), 0);
+}
+
+TEST(ARestartedServer, NeedsNoWeightsOverTheWire) {
+  const Weights weights;
+  const CacheFolder cache(weights);
+  std::string sum;
+  {
+    const auto server = cache.serve();
+    const Attached cold = attach(weights, *server);
+    sum = cold.sum;
+    EXPECT_GE(cold.upload_bytes, kBytes);
+    EXPECT_EQ(cold.shared_bytes, 0);
+    ASSERT_TRUE(cache.wait_until_written());
+    stop(*server);
+  }
+  const auto server = cache.serve();
+  const Attached warm = attach(weights, *server);
+  EXPECT_EQ(warm.sum, sum);
+  EXPECT_EQ(warm.upload_bytes, 0);
+  EXPECT_EQ(warm.shared_bytes, kBytes);
+  EXPECT_LT(warm.bytes_sent, kLittle);
+  const Attached again = attach(weights, *server);
+  EXPECT_EQ(again.sum, sum);
+  EXPECT_EQ(again.upload_bytes, 0) << "from memory, this time";
+}
+
+TEST(ARestartedServer, FetchesAgainWhatTheDiskDamaged) {
+  const Weights weights;
+  const CacheFolder cache(weights);
+  std::string sum;
+  {
+    const auto server = cache.serve();
+    sum = attach(weights, *server).sum;
+    ASSERT_TRUE(cache.wait_until_written());
+    stop(*server);
+  }
+  const auto files = cache.files();
+  ASSERT_EQ(files.size(), 8U);
+  {
+    std::fstream file(files[3], std::ios::in | std::ios::out | std::ios::binary);
+    file.seekg(100'000);
+    const int byte = file.get();
+    file.seekp(100'000);
+    file.put(static_cast<char>(byte ^ 1));
+  }
+  {
+    const auto server = cache.serve();
+    const Attached healed = attach(weights, *server);
+    EXPECT_EQ(healed.sum, sum);
+    EXPECT_EQ(healed.upload_bytes, kBytes / 8) << "one of the eight";
+    EXPECT_EQ(healed.shared_bytes, kBytes - kBytes / 8);
+    ASSERT_TRUE(cache.wait_until_written());
+    stop(*server);
+  }
+  const auto server = cache.serve();
+  const Attached warm = attach(weights, *server);
+  EXPECT_EQ(warm.sum, sum);
+  EXPECT_EQ(warm.upload_bytes, 0);
 }
 
 // The schema of batch norm does not say that it writes the running statistics.

@@ -2,6 +2,10 @@
 // Artifacts between sessions: uploaded once, checked, shared, copied by whoever writes.
 #include <gmock/gmock.h>
 
+#include <filesystem>
+#include <fstream>
+#include <memory>
+
 #include <gtest/gtest.h>
 
 #include "serialization/base/limits.h"
@@ -213,6 +217,148 @@ TEST_F(Pressure, AnOperatorsResultTakesThePlaceOfUnusedArtifacts) {
   });
   EXPECT_EQ(got, std::vector<float>(kThird, 2));
   EXPECT_EQ(server.artifacts().stats().artifacts, 0U);
+}
+
+// -- servers that come one after the other, with one folder
+
+struct OnDisk : ::testing::Test {
+  OnDisk() {
+    std::string name = ::testing::TempDir() + "/djinn-artifacts-XXXXXX";
+    folder = mkdtemp(name.data());
+    start();
+    WireClient client(server->tcp);
+    EXPECT_TRUE(client.hello());
+    for (const auto& each : values) {
+      Sharing::upload(client, Sharing::name(client, each), each);
+      Sharing::bind(client);
+    }
+    EXPECT_TRUE(eventually([&] { return disk().artifacts == 2; }));
+    client.close();
+    start();
+  }
+  ~OnDisk() override {
+    server.reset();
+    std::filesystem::remove_all(folder);
+  }
+  void start() {
+    server.reset();
+    auto cache = server::DiskCache::open(folder, 1 << 30);
+    if (!cache) std::abort();
+    server = std::make_unique<TestServer>(
+        TestServer::Options{.server = {.access = {}, .disk = std::move(*cache)}});
+  }
+  [[nodiscard]] server::DiskStats disk() const { return server->artifacts().stats().disk; }
+  void damage_one() const {
+    for (const auto& file : std::filesystem::directory_iterator(folder)) {
+      if (file.path().extension() != ".artifact") continue;
+      std::fstream out(file.path(), std::ios::in | std::ios::out | std::ios::binary);
+      out.seekp(500).put(99);
+      return;
+    }
+  }
+  [[nodiscard]] static codec::Offer offer_of(WireClient& client,
+                                             const std::vector<server::ArtifactName>& names,
+                                             std::vector<uint8_t>& bytes) {
+    codec::Offer offer;
+    for (const auto& name : names) {
+      bytes.insert(bytes.end(), name.begin(), name.end());
+      offer.uploads.push_back(client.next_upload + offer.uploads.size());
+      offer.lengths.push_back(kArtifactBytesMin);
+    }
+    offer.names = bytes;
+    return offer;
+  }
+  [[nodiscard]] std::vector<server::ArtifactName> names(const WireClient& client) const {
+    return {Sharing::name(client, values[0]), Sharing::name(client, values[1])};
+  }
+  static std::vector<bool> answer(WireClient& client) {
+    const auto frame = client.receive_answer();
+    if (!frame || frame->kind != FrameKind::kOffer) return {};
+    return frame->as<codec::OfferReply>().have;
+  }
+
+  const std::vector<std::vector<float>> values{Sharing::weights(1), Sharing::weights(2)};
+  std::string folder;
+  std::unique_ptr<TestServer> server;
+};
+
+TEST_F(OnDisk, ArtifactsAreThereAndRightWithoutAnUpload) {
+  WireClient client(server->tcp);
+  ASSERT_TRUE(client.hello());
+  std::vector<uint8_t> bytes;
+  client.send(FrameKind::kOffer, offer_of(client, names(client), bytes));
+  ASSERT_EQ(answer(client), (std::vector<bool>{true, true}));
+  for (const auto& each : values) {
+    Tensor tensor = Sharing::bind(client);
+    EXPECT_EQ(Sharing::fetch(client, tensor), each);
+  }
+  EXPECT_EQ(client.stats().upload_bytes, 0U);
+  EXPECT_EQ(disk().hits, 2U);
+}
+
+TEST_F(OnDisk, ADamagedArtifactIsNotThereAndIsUploadedByTheSameId) {
+  damage_one();
+  WireClient client(server->tcp);
+  ASSERT_TRUE(client.hello());
+  std::vector<uint8_t> bytes;
+  client.send(FrameKind::kOffer, offer_of(client, names(client), bytes));
+  const auto have = answer(client);
+  ASSERT_EQ(have.size(), 2U);
+  EXPECT_NE(have[0], have[1]) << "one of the two";
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (!have[i]) Sharing::upload(client, names(client)[i], values[i]);
+    Tensor tensor = Sharing::bind(client);
+    EXPECT_EQ(Sharing::fetch(client, tensor), values[i]);
+  }
+  EXPECT_EQ(client.stats().upload_bytes, kArtifactBytesMin);
+  EXPECT_EQ(disk().corrupt_files, 1U);
+  EXPECT_TRUE(eventually([&] { return disk().artifacts == 2; })) << "and healed";
+}
+
+TEST_F(OnDisk, OffersAreAnsweredInTheirOrder) {
+  WireClient client(server->tcp);
+  ASSERT_TRUE(client.hello());
+  const server::ArtifactName nowhere{};
+  const std::vector<std::vector<server::ArtifactName>> asked{
+      {names(client)[0]}, {nowhere}, {nowhere, names(client)[1]}, {names(client)[0], nowhere}};
+  const std::vector<std::vector<bool>> expected{{true}, {false}, {false, true}, {true, false}};
+  const uint64_t first = client.next_upload;
+  for (const auto& each : asked) {
+    std::vector<uint8_t> bytes;
+    client.send(FrameKind::kOffer, offer_of(client, each, bytes));
+    client.next_upload += each.size();
+  }
+  client.next_upload = first;
+  for (const auto& each : expected) EXPECT_EQ(answer(client), each);
+}
+
+TEST_F(OnDisk, AnUploadOfWhatIsLoadedEndsItsSession) {
+  WireClient client(server->tcp);
+  ASSERT_TRUE(client.hello());
+  WireClient other(server->tcp);
+  ASSERT_TRUE(other.hello());
+  std::vector<uint8_t> bytes;
+  client.send(FrameKind::kOffer, offer_of(client, names(client), bytes));
+  Sharing::upload(client, names(client)[0], values[0]);  // Its place is kept for what is loaded.
+  const auto ending = client.read_ending();
+  EXPECT_EQ(ending.code, ErrorCode::kInvalid);
+  EXPECT_THAT(ending.message, HasSubstr("out of order"));
+  EXPECT_TRUE(Sharing::offer(other, names(other)[0])) << "nobody else is concerned";
+}
+
+TEST_F(OnDisk, WhoLeavesBeforeTheAnswerHarmsNobody) {
+  for (int i = 0; i < 20; ++i) {
+    WireClient client(server->tcp);
+    ASSERT_TRUE(client.hello());
+    std::vector<uint8_t> bytes;
+    client.send(FrameKind::kOffer, offer_of(client, names(client), bytes));
+    client.close();
+  }
+  WireClient client(server->tcp);
+  ASSERT_TRUE(client.hello());
+  EXPECT_TRUE(Sharing::offer(client, names(client)[1]));
+  Tensor tensor = Sharing::bind(client);
+  EXPECT_EQ(Sharing::fetch(client, tensor), values[1]);
 }
 
 }  // namespace

@@ -44,6 +44,8 @@ TEST(Settings, HaveDefaults) {
   EXPECT_TRUE(settings->listen[0].is_local());
   EXPECT_EQ(settings->device, "auto");
   EXPECT_EQ(settings->artifact_cache_bytes, uint64_t{4} << 30);
+  EXPECT_EQ(settings->cache_dir, "") << "nothing is written";
+  EXPECT_EQ(settings->disk_cache_bytes, uint64_t{16} << 30);
 }
 
 TEST(Settings, PreferFlagsOverVariablesOverTheFile) {
@@ -71,6 +73,8 @@ TEST(Settings, ComeBackFromTheirToml) {
   const auto settings = resolve({{{"listen", {"tcp://127.0.0.1:5", "unix:///tmp/s"}},
                                   {"allow-anonymous", {"true"}},
                                   {"device-memory", {"3GiB"}},
+                                  {"cache-dir", {"/var/cache/djinn"}},
+                                  {"disk-cache", {"5GiB"}},
                                   {"token-file", {"/etc/tokens"}}}});
   ASSERT_TRUE(settings);
   const auto layer = settings_from_toml(to_toml(*settings), "printed");
@@ -79,15 +83,17 @@ TEST(Settings, ComeBackFromTheirToml) {
   ASSERT_TRUE(again);
   EXPECT_EQ(to_toml(*again), to_toml(*settings));
   EXPECT_TRUE(again->allow_anonymous);
+  EXPECT_EQ(again->cache_dir, "/var/cache/djinn");
+  EXPECT_EQ(again->disk_cache_bytes, uint64_t{5} << 30);
 }
 
 TEST(Settings, NameWhatIsWrong) {
   EXPECT_THAT(settings_from_toml("thread = 5", "x.toml").error().message, HasSubstr("\"thread\""));
   EXPECT_THAT(settings_from_toml("threads = [", "x.toml").error().message, HasSubstr("line 1"));
   const std::vector<std::pair<std::string, std::string>> wrong{
-      {"device", "tpu"},       {"device", "cuda:"},         {"threads", "0"},
-      {"threads", "2x"},       {"log-level", "loud"},       {"device-memory", "much"},
-      {"listen", "127.0.0.1"}, {"allow-anonymous", "maybe"}};
+      {"device", "tpu"},       {"device", "cuda:"},          {"threads", "0"},
+      {"threads", "2x"},       {"log-level", "loud"},        {"device-memory", "much"},
+      {"listen", "127.0.0.1"}, {"allow-anonymous", "maybe"}, {"disk-cache", "all"}};
   for (const auto& [name, value] : wrong) {
     const auto settings = resolve({{{name, {value}}}});
     ASSERT_FALSE(settings) << name << " " << value;

@@ -3,6 +3,10 @@
 
 #include <atomic>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <future>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -145,6 +149,198 @@ TEST_F(Artifacts, AreUsedFromManyThreads) {
   store.settle();
   EXPECT_LE(store.stats().unused_bytes, 2 * kSize);
   EXPECT_EQ(store.stats().refused, 0U);
+}
+
+// -- with a disk below
+
+struct ArtifactsOnDisk : Artifacts {
+  ArtifactsOnDisk() {
+    std::string name = ::testing::TempDir() + "/djinn-store-XXXXXX";
+    folder = mkdtemp(name.data());
+    start();
+  }
+  ~ArtifactsOnDisk() override {
+    store.reset();
+    std::filesystem::remove_all(folder);
+  }
+  // As a server that ends, and another one.
+  void start(uint64_t unused_bytes_max = 1 << 20, uint64_t memory_bytes = 1 << 20) {
+    store.reset();
+    auto cache = DiskCache::open(folder, 1 << 20);
+    ASSERT_TRUE(cache) << cache.error().message;
+    const auto stage = [this, memory_bytes](
+                           uint64_t bytes,
+                           std::string_view tenant) -> Result<std::shared_ptr<Buffer>> {
+      if (tenant != "alice") ++strangers;
+      if (bytes > memory_bytes) return Error{ErrorCode::kOutOfMemory, "full"};
+      return std::make_shared<HeapBuffer>(bytes, 0);
+    };
+    store = std::make_unique<ArtifactStore>(
+        ArtifactDisk{.cache = std::move(*cache), .stage = stage}, unused_bytes_max);
+  }
+  [[nodiscard]] ArtifactName named(uint8_t fill) const {
+    return artifact_name(store->key(), std::vector<std::byte>(kSize, std::byte(fill)));
+  }
+  void add(uint8_t fill) const { (void)store->add(named(fill), content(fill), ignore); }
+  [[nodiscard]] bool is_on_disk(uint8_t fill) const {
+    return store->is_on_disk({.name = named(fill), .bytes = kSize});
+  }
+  [[nodiscard]] std::vector<std::shared_ptr<Buffer>> load(std::vector<uint8_t> fills) const {
+    std::vector<ArtifactStore::Wanted> wanted;
+    for (const uint8_t fill : fills) wanted.push_back({.name = named(fill), .bytes = kSize});
+    std::vector<std::shared_ptr<Buffer>> out;
+    const auto asker = std::make_shared<int>();
+    store->load({.wanted = wanted, .tenant = "alice", .asker = asker, .done = [&out](auto loaded) {
+                   out = std::move(loaded);
+                 }});
+    store->settle();
+    EXPECT_EQ(strangers, 0) << "who asks pays for the memory";
+    return out;
+  }
+  void damage_all() const {
+    for (const auto& file : std::filesystem::directory_iterator(folder)) {
+      if (file.path().extension() != ".artifact") continue;
+      std::fstream out(file.path(), std::ios::in | std::ios::out | std::ios::binary);
+      out.seekp(500).put(99);
+    }
+  }
+
+  std::string folder;
+  std::atomic<int> strangers = 0;
+  std::unique_ptr<ArtifactStore> store;
+};
+
+TEST_F(ArtifactsOnDisk, AreThereWhenTheStoreStartsAgain) {
+  add(1);
+  store->settle();
+  EXPECT_EQ(store->stats().disk.bytes_written, kSize);
+  start();
+  EXPECT_EQ(store->offer(named(1), kSize), nullptr) << "it is not in memory";
+  ASSERT_TRUE(is_on_disk(1));
+  const auto loaded = load({1});
+  ASSERT_EQ(loaded.size(), 1U);
+  ASSERT_NE(loaded[0], nullptr);
+  EXPECT_EQ(loaded[0]->bytes()[kSize - 1], std::byte{1});
+  EXPECT_EQ(store->offer(named(1), kSize).get(), loaded[0].get()) << "now it is in memory too";
+  const auto stats = store->stats();
+  EXPECT_EQ(stats.disk.hits, 1U);
+  EXPECT_EQ(stats.disk.bytes_read, kSize);
+  EXPECT_EQ(stats.offers, 2U);
+  EXPECT_EQ(stats.hits, 2U);
+}
+
+TEST_F(ArtifactsOnDisk, OutliveTheirEvictionFromMemory) {
+  start(/*unused_bytes_max=*/0);
+  for (uint8_t i = 1; i <= 3; ++i) add(i);
+  store->settle();
+  EXPECT_EQ(store->stats().artifacts, 0U);
+  for (uint8_t i = 1; i <= 3; ++i) EXPECT_TRUE(is_on_disk(i));
+  EXPECT_NE(load({2}).at(0), nullptr);
+  EXPECT_EQ(buffers_alive, 0);
+}
+
+TEST_F(ArtifactsOnDisk, AreLoadedOnceForAll) {
+  add(1);
+  store->settle();
+  start();
+  const auto loaded = load({1, 1});
+  EXPECT_EQ(loaded.at(0).get(), loaded.at(1).get());
+  EXPECT_EQ(store->stats().disk.hits, 1U);
+  EXPECT_EQ(buffers_alive, 1);
+}
+
+TEST_F(ArtifactsOnDisk, AreNotThereIfTheirFileIsDamaged) {
+  add(1);
+  store->settle();
+  start();
+  damage_all();
+  EXPECT_EQ(load({1}).at(0), nullptr);
+  EXPECT_FALSE(is_on_disk(1));
+  EXPECT_EQ(store->find(named(1), kSize), nullptr);
+  EXPECT_EQ(store->stats().disk.corrupt_files, 1U);
+  EXPECT_EQ(store->stats().hits, 0U);
+  EXPECT_EQ(buffers_alive, 0);
+  add(1);
+  store->settle();
+  start();
+  EXPECT_NE(load({1}).at(0), nullptr) << "who uploads it again heals it";
+}
+
+TEST_F(ArtifactsOnDisk, AreNotWrittenUnderAWrongName) {
+  (void)store->add(named(1), content(2), ignore);
+  store->settle();
+  EXPECT_FALSE(is_on_disk(1));
+  EXPECT_FALSE(is_on_disk(2));
+  EXPECT_EQ(store->stats().disk.bytes_written, 0U);
+}
+
+TEST_F(ArtifactsOnDisk, AreNotThereIfThereIsNoMemoryForThem) {
+  add(1);
+  store->settle();
+  start(1 << 20, kSize - 1);
+  EXPECT_EQ(load({1}).at(0), nullptr);
+  EXPECT_TRUE(is_on_disk(1)) << "it is still good";
+}
+
+TEST_F(ArtifactsOnDisk, AreNotLoadedForWhoIsGone) {
+  add(1);
+  store->settle();
+  start();
+  bool answered = false;
+  store->load({.wanted = {{.name = named(1), .bytes = kSize}},
+               .tenant = "alice",
+               .asker = std::make_shared<int>(),
+               .done = [&](const auto& /*loaded*/) { answered = true; }});
+  store->settle();
+  EXPECT_FALSE(answered);
+  EXPECT_EQ(store->stats().disk.bytes_read, 0U);
+}
+
+TEST_F(ArtifactsOnDisk, GiveWayWhileTheyWaitToBeWritten) {
+  // The store's thread is held at the first until all are there, and at the third.
+  std::promise<void> all_there;
+  std::promise<void> evicted;
+  (void)store->add(named(1), content(1), [&](bool /*good*/) { all_there.get_future().wait(); });
+  add(2);
+  (void)store->add(named(3), content(3), [&](bool /*good*/) { evicted.get_future().wait(); });
+  all_there.set_value();
+  while (store->stats().verified < 3) std::this_thread::yield();
+  EXPECT_EQ(store->evict(1 << 30), 2 * kSize) << "two wait to be written";
+  EXPECT_EQ(store->stats().unwritten_bytes, 2 * kSize);
+  evicted.set_value();
+  store->settle();
+  EXPECT_FALSE(is_on_disk(1));
+  EXPECT_FALSE(is_on_disk(2));
+  EXPECT_TRUE(is_on_disk(3));
+}
+
+TEST_F(ArtifactsOnDisk, AreUsedFromManyThreads) {
+  start(2 * kSize);
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < 100; ++i) {
+        const auto fill = static_cast<uint8_t>((i + t) % 5);
+        auto buffer = store->offer(named(fill), kSize);
+        if (buffer == nullptr && is_on_disk(fill)) {
+          const auto asker = std::make_shared<int>();
+          std::promise<std::shared_ptr<Buffer>> loaded;
+          store->load({.wanted = {{.name = named(fill), .bytes = kSize}},
+                       .tenant = "alice",
+                       .asker = asker,
+                       .done = [&](auto buffers) { loaded.set_value(std::move(buffers.at(0))); }});
+          buffer = loaded.get_future().get();
+        }
+        if (buffer == nullptr) buffer = store->add(named(fill), content(fill), ignore);
+        if (buffer->bytes()[kSize - 1] != std::byte(fill)) std::abort();
+        if (i % 50 == 0) store->evict(kSize);
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  store->settle();
+  EXPECT_EQ(store->stats().refused, 0U);
+  EXPECT_EQ(store->stats().disk.corrupt_files, 0U);
 }
 
 }  // namespace
