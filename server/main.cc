@@ -167,8 +167,7 @@ Result<> listen(Server& server, const Settings& settings) {
 }
 
 Result<> serve(const Settings& settings) {
-  ServerOptions options{
-      .access = {}, .artifact_cache_bytes = settings.artifact_cache_bytes, .disk = {}};
+  ServerOptions options{.access = {}, .artifact_cache_bytes = settings.artifact_cache_bytes};
   if (!settings.token_file.empty()) {
     DJINN_TRY(const std::string text, read_file(settings.token_file));
     DJINN_TRY(options.access, Access::parse(text));

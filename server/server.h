@@ -27,7 +27,7 @@ struct ServerOptions {
   Access access;
   uint64_t artifact_cache_bytes = uint64_t{4} << 30;  // Kept though nobody uses them.
   size_t sessions_max = kSessionsMax;
-  std::shared_ptr<DiskCache> disk;  // Null: artifacts end with the server.
+  std::shared_ptr<DiskCache> disk = nullptr;  // Null: artifacts end with the server.
 };
 
 class Server {

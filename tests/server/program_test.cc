@@ -115,7 +115,8 @@ TEST(Program, PrintsTheSettingsItWouldUse) {
 TEST(Program, SaysInOneSentenceWhatIsWrong) {
   for (const char* args :
        {"--threads 0", "--listen nowhere", "--config /nonexistent", "--frob", "--device cuda:999",
-        "--token-file /nonexistent", "--listen tcp://127.0.0.1:0 --listen unix:///nonexistent/s"}) {
+        "--token-file /nonexistent", "--device cpu --cache-dir /nonexistent/folder",
+        "--listen tcp://127.0.0.1:0 --listen unix:///nonexistent/s"}) {
     const Said said = say(std::string(args) + " --log-level off");
     EXPECT_NE(said.status, 0) << args;
     EXPECT_LE(std::ranges::count(said.text, '\n'), 2) << said.text;

@@ -287,9 +287,10 @@ TEST_F(ArtifactsOnDisk, AreNotLoadedForWhoIsGone) {
   store->settle();
   start();
   bool answered = false;
+  const std::weak_ptr<int> gone = std::make_shared<int>();
   store->load({.wanted = {{.name = named(1), .bytes = kSize}},
                .tenant = "alice",
-               .asker = std::make_shared<int>(),
+               .asker = gone,
                .done = [&](const auto& /*loaded*/) { answered = true; }});
   store->settle();
   EXPECT_FALSE(answered);
