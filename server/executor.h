@@ -19,6 +19,7 @@
 #include "serialization/base/result.h"
 #include "serialization/graph/numbers.h"
 #include "serialization/graph/plan.h"
+#include "server/memory/usage.h"
 
 namespace djinn::server {
 
@@ -120,6 +121,8 @@ class Device {
   [[nodiscard]] virtual std::unique_ptr<Replay> open(SessionId session,
                                                      std::string_view tenant) = 0;
   [[nodiscard]] virtual DeviceMemory memory() const = 0;
+  // The same and more, where bytes may leave the device for the host's memory. Any thread.
+  [[nodiscard]] virtual TierReport tier_report() const;
   // A job goes on after `Replay::run` has returned, and `run` may have to wait for earlier ones.
   [[nodiscard]] virtual bool works_on_its_own() const { return false; }
 
@@ -129,5 +132,13 @@ class Device {
   // NOLINTNEXTLINE(performance-unnecessary-value-param): who overrides it keeps it.
   virtual void set_reclaim(Reclaim /*reclaim*/) {}
 };
+
+inline TierReport Device::tier_report() const {
+  const DeviceMemory now = memory();
+  return {.tiered = false,
+          .device = {.budget = now.budget_bytes, .used = now.used_bytes, .peak = now.peak_bytes},
+          .host = {},
+          .moved = {}};
+}
 
 }  // namespace djinn::server

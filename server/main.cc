@@ -20,6 +20,7 @@
 #include <utility>
 #include <vector>
 
+#include "server/admin/listener.h"
 #include "server/server.h"
 #include "server/settings/settings.h"
 #include "server/torch/cpu_device.h"
@@ -166,6 +167,28 @@ Result<> listen(Server& server, const Settings& settings) {
   return Error{ErrorCode::kInvalid, "port-file: no listener has a port"};
 }
 
+constexpr std::chrono::milliseconds kReportPatience{1000};
+
+using AdminListeners = std::vector<std::unique_ptr<admin::Listener>>;
+Result<AdminListeners> listen_for_admins(Server& server, const Settings& settings) {
+  const auto report = [&server] { return server.report(kReportPatience); };
+  AdminListeners out;
+  if (settings.admin) {
+    auto listener = admin::listen({.address = *settings.admin, .show = admin::Show::kAll}, report);
+    if (!listener) return Error{listener.error().code, "admin: " + listener.error().message};
+    spdlog::info("admin socket: {}", (*listener)->address().text());
+    out.push_back(std::move(*listener));
+  }
+  if (settings.metrics) {
+    auto listener =
+        admin::listen({.address = *settings.metrics, .show = admin::Show::kMetrics}, report);
+    if (!listener) return Error{listener.error().code, "metrics: " + listener.error().message};
+    spdlog::info("metrics: {}", (*listener)->address().text());
+    out.push_back(std::move(*listener));
+  }
+  return out;
+}
+
 Result<> serve(const Settings& settings) {
   ServerOptions options{.access = {}, .artifact_cache_bytes = settings.artifact_cache_bytes};
   if (!settings.token_file.empty()) {
@@ -181,11 +204,13 @@ Result<> serve(const Settings& settings) {
   DJINN_TRY(const auto loop, transport::make_loop({.single_thread = true}));
   Server server(*loop, *device, std::move(options));
   stop_target = &server;
+  DJINN_TRY(auto admins, listen_for_admins(server, settings));
   DJINN_TRY([[maybe_unused]] const Unit listening, listen(server, settings));
   spdlog::info("device {} with LibTorch {}, I/O by {}", device->name(), device->libtorch_version(),
                loop->kind());
   DJINN_TRY([[maybe_unused]] const Unit done, server.run());
   stop_target = nullptr;
+  admins.clear();
   if (!server.idle()) {
     spdlog::warn("stopped before everything had ended");
     spdlog::default_logger()->flush();

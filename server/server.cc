@@ -4,9 +4,14 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <condition_variable>
+#include <map>
+#include <optional>
+#include <string_view>
 #include <utility>
 
 #include "server/clock.h"
+#include "server/memory/account.h"
 
 namespace djinn::server {
 namespace {
@@ -16,11 +21,24 @@ constexpr uint64_t kDrainTickNs = 50'000'000;  // and while all are asked to go.
 constexpr size_t kTurnedAwayMax = 64;          // Connections that are told that there are too many.
 constexpr std::chrono::nanoseconds kForever{-1};
 
+TenantReport report_of(const Account& account) {
+  const auto part = [&account](Tier tier) {
+    return TenantMemory{
+        .limit = account.limit(tier), .used = account.used(tier), .peak = account.peak(tier)};
+  };
+  TenantReport out;
+  out.tenant = account.tenant();
+  out.device = part(Tier::kDevice);
+  out.host = part(Tier::kHost);
+  return out;
+}
+
 }  // namespace
 
 Server::Server(transport::Loop& loop, Device& device, ServerOptions options)
     : loop_(loop),
       options_(std::move(options)),
+      born_ns_(now_ns()),
       plans_(device),
       artifacts_(
           {.cache = options_.disk,
@@ -161,6 +179,53 @@ void Server::tick(uint64_t now) {
     restless = restless || session->restless();
   }
   next_tick_ns_ = restless ? now + tick_ns() : UINT64_MAX;  // Whatever arrives sets it again.
+}
+
+ServerReport Server::look() const {
+  const uint64_t now = now_ns();
+  ServerReport out{.device = house_.device.name(),
+                   .up_ns = now - born_ns_,
+                   .draining = draining_,
+                   .sessions = {},
+                   .tenants = {},
+                   .artifacts = artifacts_.stats(),
+                   .tiers = house_.device.tier_report()};
+  std::map<std::string_view, TenantReport> tenants;
+  for (const Account* account : Account::all()) {
+    tenants[account->tenant()] = report_of(*account);
+  }
+  for (const auto& [id, session] : sessions_) {
+    if (session->closed()) continue;
+    SessionReport each = session->look(now);
+    if (const auto at = tenants.find(each.tenant); at != tenants.end()) at->second.add(each);
+    out.sessions.push_back(std::move(each));
+  }
+  std::ranges::sort(out.sessions, {}, &SessionReport::session);
+  for (auto& [name, tenant] : tenants) out.tenants.push_back(std::move(tenant));
+  return out;
+}
+
+Result<ServerReport> Server::report(std::chrono::milliseconds patience) {
+  struct Mail {  // Outlives whoever waits too short.
+    Mutex mutex;
+    std::condition_variable_any arrived;
+    std::optional<ServerReport> report GUARDED_BY(mutex);
+  };
+  const auto mail = std::make_shared<Mail>();
+  post([this, mail] {
+    ServerReport report = look();
+    MutexLock lock(mail->mutex);
+    mail->report = std::move(report);
+    mail->arrived.notify_one();
+  });
+  const auto until = std::chrono::steady_clock::now() + patience;
+  MutexLock lock(mail->mutex);
+  while (!mail->report) {
+    if (mail->arrived.wait_until(mail->mutex, until) == std::cv_status::timeout) break;
+  }
+  if (mail->report) return std::move(*mail->report);
+  return Error{ErrorCode::kDeadline, "the server's I/O thread did not answer within " +
+                                         std::to_string(patience.count()) + " ms"};
 }
 
 size_t Server::session_bytes() const {

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <unordered_map>
@@ -16,6 +17,7 @@
 #include "serialization/base/mutex.h"
 #include "serialization/transport/connection.h"
 #include "server/memory/artifact_store.h"
+#include "server/report.h"
 #include "server/runner.h"
 #include "server/session.h"
 #include "server/session/plan_cache.h"
@@ -50,7 +52,10 @@ class Server {
   // Nothing is left to do: no session, and no job of one that is gone. The thread of `run`.
   [[nodiscard]] bool idle();
 
-  // -- for tests and, later, metrics; the thread of `run`, or when it does not run
+  // What it does now. kDeadline: the thread of `run` did not answer in time. Any other thread.
+  [[nodiscard]] Result<ServerReport> report(std::chrono::milliseconds patience);
+
+  // -- for tests; the thread of `run`, or when it does not run
   [[nodiscard]] size_t sessions() const { return sessions_.size(); }
   [[nodiscard]] ArtifactStore& artifacts() { return artifacts_; }
   // Runs the function on the thread of `run`. Any thread.
@@ -64,6 +69,7 @@ class Server {
   void run_posted();
   void tick(uint64_t now);
   void begin_drain();
+  [[nodiscard]] ServerReport look() const;
   [[nodiscard]] std::chrono::nanoseconds patience() const;
   [[nodiscard]] uint64_t tick_ns() const;
 
@@ -71,6 +77,7 @@ class Server {
   const ServerOptions options_;
   std::atomic<int> stops_ = 0;
   bool draining_ = false;
+  const uint64_t born_ns_;
   uint64_t drain_until_ns_ = 0;
   uint64_t next_tick_ns_ = 0;
   uint64_t next_session_ = 1;

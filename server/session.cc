@@ -35,7 +35,8 @@ Session::Session(SessionId id, Options options, std::unique_ptr<transport::Conne
       plans_(house.plans),
       uploads_(house.device, house.artifacts,
                [refuse = house.refuse_upload, id](UploadId upload) { refuse(id, upload); }),
-      state_since_ns_(now_ns()),
+      born_ns_(now_ns()),
+      state_since_ns_(born_ns_),
       last_frame_ns_(state_since_ns_),
       sender_(*connection, [this] { flow(); }),
       connection_(std::move(connection)) {}
@@ -436,6 +437,25 @@ void Session::say_goodbye(const Error& error) {
 void Session::release_jobs() {
   asks_.reset();
   if (state_ == State::kOpen) house_.runner.close(id_);
+}
+
+SessionReport Session::look(uint64_t now) const {
+  SessionReport out{.session = id_.value,
+                    .tenant = tenant_,
+                    .peer = connection_->peer(),
+                    .state = state_ == State::kGreeting ? "greeting"
+                             : state_ == State::kOpen   ? "open"
+                                                        : "ending",
+                    .age_ns = now - born_ns_,
+                    .jobs = progress_.ended().value,
+                    .in_flight = state_ == State::kOpen ? progress_.in_flight() : 0,
+                    .upload_bytes = uploads_.bytes_received()};
+  if (state_ != State::kOpen) return out;
+  const ReplayStats stats = house_.runner.stats(id_);
+  out.storages = stats.storages;
+  out.bytes = stats.storage_bytes;
+  out.shared_bytes = stats.shared_bytes;
+  return out;
 }
 
 size_t Session::bytes() const {

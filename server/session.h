@@ -15,6 +15,7 @@
 #include "serialization/codec/messages.h"
 #include "serialization/transport/connection.h"
 #include "server/memory/artifact_store.h"
+#include "server/report.h"
 #include "server/runner.h"
 #include "server/session/plan_slots.h"
 #include "server/session/progress.h"
@@ -69,6 +70,7 @@ class Session final : public transport::FrameSink {
   [[nodiscard]] bool restless() const;
   // Memory that this session alone costs, roughly: without its Replay and what is staged.
   [[nodiscard]] size_t bytes() const;
+  [[nodiscard]] SessionReport look(uint64_t now_ns) const;
   [[nodiscard]] transport::Connection& connection() { return *connection_; }
 
  private:
@@ -125,6 +127,7 @@ class Session final : public transport::FrameSink {
   bool reading_paused_ = false;
   bool running_paused_ = false;
   bool packed_ = true;
+  const uint64_t born_ns_;
   uint64_t state_since_ns_;
   uint64_t last_frame_ns_;
 

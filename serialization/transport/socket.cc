@@ -196,7 +196,7 @@ void Fd::reset() {
 
 std::string errno_text(int error) { return std::generic_category().message(error); }
 
-Result<ListeningSocket> listen_socket(const Address& address) {
+Result<ListeningSocket> listen_socket(const Address& address, std::optional<mode_t> mode) {
   DJINN_TRY(const auto names, resolve(address, true));
   int error = EADDRNOTAVAIL;
   for (const SocketAddress& name : names) {
@@ -206,6 +206,11 @@ Result<ListeningSocket> listen_socket(const Address& address) {
       continue;
     }
     if (name.family() != AF_UNIX) set_option(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1);
+    // Linux makes the file with the mode that the socket has.
+    if (mode && name.family() == AF_UNIX && ::fchmod(fd.get(), *mode) != 0) {
+      error = errno;
+      continue;
+    }
     error = bind_replacing_stale(fd.get(), address, name);
     if (error == 0 && ::listen(fd.get(), kBacklog) != 0) error = errno;
     if (error != 0) continue;

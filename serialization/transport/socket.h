@@ -6,7 +6,10 @@
 // Ownership: an Fd closes what it holds. Threading: plain values.
 #pragma once
 
+#include <sys/types.h>
+
 #include <chrono>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -44,7 +47,8 @@ struct ListeningSocket {
   Address address;  // With the port that was chosen.
 };
 // kInvalid or kUnavailable name the address and the cause. A stale unix socket file is replaced.
-Result<ListeningSocket> listen_socket(const Address& address);
+// `mode`: of a unix socket's file, from the moment it is there; none: as the umask says.
+Result<ListeningSocket> listen_socket(const Address& address, std::optional<mode_t> mode = {});
 
 struct ConnectedSocket {
   Fd fd;

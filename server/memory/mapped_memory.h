@@ -13,16 +13,9 @@
 #include "serialization/base/mutex.h"
 #include "server/memory/account.h"
 #include "server/memory/arena.h"
+#include "server/memory/usage.h"
 
 namespace djinn::server {
-
-// What a memory has, in bytes.
-struct MemoryUsage {
-  uint64_t budget = 0;  // 0: no limit
-  uint64_t used = 0;
-  uint64_t peak = 0;
-  uint64_t largest_free = 0;
-};
 
 class MappedMemory {
  public:

@@ -22,6 +22,7 @@
 #include "serialization/base/result.h"
 #include "server/memory/mapped_memory.h"
 #include "server/memory/policy.h"
+#include "server/memory/usage.h"
 
 namespace djinn::server {
 
@@ -46,21 +47,6 @@ class Link {
   const uint64_t rate_;  // 0: as fast as it goes
   Mutex mutex_;
   uint64_t free_at_ns_ GUARDED_BY(mutex_) = 0;
-};
-
-struct TierStats {
-  uint64_t spills = 0;  // copied to the host
-  uint64_t spilled_bytes = 0;
-  uint64_t drops = 0;  // left the device without a copy
-  uint64_t loads = 0;  // copied to the device because an operator waited
-  uint64_t loaded_bytes = 0;
-  uint64_t prefetches = 0;  // copied to the device before
-  uint64_t prefetched_bytes = 0;
-  uint64_t useful = 0;    // of these, used then
-  uint64_t late = 0;      // used while they were still on their way
-  uint64_t wasted = 0;    // left again unused
-  uint64_t packs = 0;     // an operator's operands moved together to make a long free part
-  uint64_t refusals = 0;  // nothing could leave
 };
 
 class Tiers;
@@ -156,6 +142,10 @@ class Tiers : public std::enable_shared_from_this<Tiers> {
   [[nodiscard]] TierStats stats() const;
   [[nodiscard]] MemoryUsage device_usage() const { return device_.usage(); }
   [[nodiscard]] MemoryUsage host_usage() const { return host_.usage(); }
+  // All of these.
+  [[nodiscard]] TierReport report() const {
+    return {.tiered = true, .device = device_usage(), .host = host_usage(), .moved = stats()};
+  }
 
  private:
   friend class TieredBuffer;

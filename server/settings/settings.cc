@@ -95,6 +95,20 @@ uint64_t half_of_the_machine() {
          static_cast<uint64_t>(sysconf(_SC_PAGESIZE)) / 2;
 }
 
+// Empty: none.
+Result<std::optional<transport::Address>> address_or_none(const std::vector<Layer>& layers,
+                                                          std::string_view name,
+                                                          transport::Address::Kind kind) {
+  const std::string text = text_or(layers, name, "");
+  if (text.empty()) return std::nullopt;
+  auto address = transport::parse_address(text);
+  if (address && address->kind == kind) return address;
+  const bool local = kind == transport::Address::Kind::kUnix;
+  return wrong(name,
+               "\"" + text + "\" is no " +
+                   (local ? "unix socket: write unix:///path" : "port: write tcp://host:port"));
+}
+
 Result<std::string> parse_policy(const std::string& text) {
   DJINN_TRY([[maybe_unused]] const auto policy, make_policy(text));
   return text;
@@ -147,6 +161,12 @@ const std::vector<SettingInfo>& setting_infos() {
        "loopback and unix sockets only"},
       {"token-file", "FILE", "Lines of the form token=tenant; who has a token is that tenant"},
       {"port-file", "FILE", "Write the number of the first TCP port here, when it is open"},
+      {"admin", "ADDRESS",
+       "Show memory, tenants and sessions to this user and root on a socket unix:///path, for "
+       "djinn-ctl and curl (docs/operations.md). Default: none"},
+      {"metrics", "ADDRESS",
+       "Show /metrics, for Prometheus, and /health to whoever reaches tcp://host:port, as "
+       "tcp://127.0.0.1:9400. Default: none"},
   };
   return infos;
 }
@@ -229,6 +249,8 @@ Result<Settings> resolve(const std::vector<Layer>& layers) {
             parse_switch("allow-anonymous", text_or(layers, "allow-anonymous", "false")));
   out.token_file = text_or(layers, "token-file", "");
   out.port_file = text_or(layers, "port-file", "");
+  DJINN_TRY(out.admin, address_or_none(layers, "admin", transport::Address::Kind::kUnix));
+  DJINN_TRY(out.metrics, address_or_none(layers, "metrics", transport::Address::Kind::kTcp));
   return out;
 }
 
@@ -251,6 +273,8 @@ std::string to_toml(const Settings& settings) {
       {"allow-anonymous", settings.allow_anonymous},
       {"token-file", settings.token_file},
       {"port-file", settings.port_file},
+      {"admin", settings.admin ? settings.admin->text() : ""},
+      {"metrics", settings.metrics ? settings.metrics->text() : ""},
   };
   std::ostringstream out;
   out << table << "\n";

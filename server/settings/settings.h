@@ -33,8 +33,10 @@ struct Settings {
   uint64_t disk_cache_bytes = 0;
   std::string log_level;
   bool allow_anonymous = false;
-  std::string token_file;  // Empty: there are no tokens.
-  std::string port_file;   // Empty: none is written.
+  std::string token_file;                     // Empty: there are no tokens.
+  std::string port_file;                      // Empty: none is written.
+  std::optional<transport::Address> admin;    // a unix socket
+  std::optional<transport::Address> metrics;  // over TCP
 };
 
 // One source's settings: name -> values, as text.

@@ -45,6 +45,10 @@ class TorchDevice final : public Device {
         Owner{.session = session.value, .account = &Account::of(tenant)}, *backend_, table_);
   }
   DeviceMemory memory() const override { return backend_->memory(); }
+  TierReport tier_report() const override {
+    const Tiers* const tiers = backend_->tiers();
+    return tiers == nullptr ? Device::tier_report() : tiers->report();
+  }
   bool works_on_its_own() const override { return backend_->works_on_its_own(); }
   void set_reclaim(Reclaim reclaim) override { backend_->set_reclaim(std::move(reclaim)); }
 

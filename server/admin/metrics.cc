@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/admin/metrics.h"
+
+#include <string_view>
+
+namespace djinn::server::admin {
+namespace {
+
+std::string escaped(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    if (c == '\\' || c == '"') out += '\\';
+    out += c == '\n' ? std::string("\\n") : std::string(1, c);
+  }
+  return out;
+}
+
+// Appends families of samples, each behind its HELP and TYPE.
+class Page {
+ public:
+  void gauge(std::string_view name, std::string_view help) { family(name, help, "gauge"); }
+  void counter(std::string_view name, std::string_view help) { family(name, help, "counter"); }
+  void sample(uint64_t value) { add("", std::to_string(value)); }
+  void sample(std::string_view label, std::string_view of, uint64_t value) {
+    add("{" + std::string(label) + "=\"" + escaped(of) + "\"}", std::to_string(value));
+  }
+  void sample(std::string_view label, std::string_view of, std::string_view tier, uint64_t value) {
+    add("{" + std::string(label) + "=\"" + escaped(of) + "\",tier=\"" + std::string(tier) + "\"}",
+        std::to_string(value));
+  }
+  void count(std::string_view name, std::string_view help, uint64_t value) {
+    counter(name, help);
+    sample(value);
+  }
+  std::string text;
+
+ private:
+  void family(std::string_view name, std::string_view help, std::string_view type) {
+    name_ = "djinn_" + std::string(name);
+    text += "# HELP " + name_ + " " + std::string(help) + "\n";
+    text += "# TYPE " + name_ + " " + std::string(type) + "\n";
+  }
+  void add(const std::string& labels, const std::string& value) {
+    text += name_ + labels + " " + value + "\n";
+  }
+  std::string name_;
+};
+
+void add_tier(Page& page, const TierReport& tiers, const char* name, const char* help,
+              uint64_t MemoryUsage::*figure) {
+  page.gauge(name, help);
+  page.sample("tier", "device", tiers.device.*figure);
+  if (tiers.tiered) page.sample("tier", "host", tiers.host.*figure);
+}
+
+void add_tiers(Page& page, const TierReport& tiers) {
+  add_tier(page, tiers, "memory_budget_bytes", "What tensors may take; 0: no limit.",
+           &MemoryUsage::budget);
+  add_tier(page, tiers, "memory_used_bytes", "What is taken now.", &MemoryUsage::used);
+  add_tier(page, tiers, "memory_peak_bytes", "The most that was taken since the start.",
+           &MemoryUsage::peak);
+  page.gauge("memory_largest_free_bytes", "The longest block that an allocation would find.");
+  page.sample("tier", "device", tiers.device.largest_free);
+  const TierStats& moved = tiers.moved;
+  page.count("tier_spills_total", "Storages copied to the host to make room.", moved.spills);
+  page.count("tier_spilled_bytes_total", "Bytes of these.", moved.spilled_bytes);
+  page.count("tier_drops_total", "Storages that left without a copy: the host had one.",
+             moved.drops);
+  page.count("tier_loads_total", "Storages copied to the device while an operator waited.",
+             moved.loads);
+  page.count("tier_loaded_bytes_total", "Bytes of these.", moved.loaded_bytes);
+  page.count("tier_prefetches_total", "Storages copied to the device before they were needed.",
+             moved.prefetches);
+  page.count("tier_prefetched_bytes_total", "Bytes of these.", moved.prefetched_bytes);
+  page.count("tier_prefetches_useful_total", "Prefetched storages that were used then.",
+             moved.useful);
+  page.count("tier_prefetches_late_total", "Used while they were still on their way.", moved.late);
+  page.count("tier_prefetches_wasted_total", "Prefetched storages that left again unused.",
+             moved.wasted);
+  page.count("tier_packs_total", "Operands moved together to make a long free part.", moved.packs);
+  page.count("tier_refusals_total", "Requests for room when nothing could leave.", moved.refusals);
+}
+
+void add_artifacts(Page& page, const ArtifactStats& artifacts) {
+  page.gauge("artifacts", "Shared weights that are there, by content.");
+  page.sample(artifacts.artifacts);
+  page.gauge("artifact_bytes", "Bytes of these.");
+  page.sample(artifacts.bytes);
+  page.gauge("artifact_unused_bytes", "Of these, kept for the next client; goes when room is due.");
+  page.sample(artifacts.unused_bytes);
+  page.count("artifact_offers_total", "Weights that clients asked for.", artifacts.offers);
+  page.count("artifact_hits_total", "Of these, there.", artifacts.hits);
+  page.count("artifact_saved_bytes_total", "Not uploaded thanks to that.", artifacts.bytes_saved);
+  page.count("artifact_evicted_bytes_total", "Unused weights that went.", artifacts.evicted_bytes);
+  page.count("artifact_refused_total", "Uploads whose bytes were not what their name said.",
+             artifacts.refused);
+}
+
+void add_tenant_memory(Page& page, const ServerReport& report, const char* name, const char* help,
+                       uint64_t TenantMemory::*figure) {
+  page.gauge(name, help);
+  for (const TenantReport& each : report.tenants) {
+    page.sample("tenant", each.tenant, "device", each.device.*figure);
+    if (report.tiers.tiered) page.sample("tenant", each.tenant, "host", each.host.*figure);
+  }
+}
+
+void add_tenants(Page& page, const ServerReport& report) {
+  page.gauge("tenant_sessions", "Connections of a tenant.");
+  for (const TenantReport& each : report.tenants) {
+    page.sample("tenant", each.tenant, each.sessions);
+  }
+  add_tenant_memory(page, report, "tenant_limit_bytes", "What a tenant may have; 0: no limit.",
+                    &TenantMemory::limit);
+  add_tenant_memory(page, report, "tenant_used_bytes", "What is allocated for it now.",
+                    &TenantMemory::used);
+  add_tenant_memory(page, report, "tenant_peak_bytes", "The most that was since the start.",
+                    &TenantMemory::peak);
+}
+
+}  // namespace
+
+std::string to_metrics(const ServerReport& report) {
+  Page page;
+  page.gauge("info", "Which device runs the operators.");
+  page.sample("device", report.device, 1);
+  page.gauge("up_seconds", "How long the server has run.");
+  page.sample(report.up_ns / 1'000'000'000);
+  add_tiers(page, report.tiers);
+  add_artifacts(page, report.artifacts);
+  page.gauge("sessions", "Connections.");
+  page.sample(report.sessions.size());
+  add_tenants(page, report);
+  return page.text;
+}
+
+}  // namespace djinn::server::admin

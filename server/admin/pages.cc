@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/admin/pages.h"
+
+#include <algorithm>
+#include <array>
+#include <nlohmann/json.hpp>
+
+#include "server/admin/metrics.h"
+
+namespace djinn::server::admin {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+double seconds(uint64_t ns) { return static_cast<double>(ns / 1'000'000) / 1e3; }
+
+Json to_json(const MemoryUsage& usage) {
+  return {{"budget_bytes", usage.budget},
+          {"used_bytes", usage.used},
+          {"peak_bytes", usage.peak},
+          {"largest_free_bytes", usage.largest_free}};
+}
+
+Json to_json(const TenantMemory& memory) {
+  return {{"limit_bytes", memory.limit}, {"used_bytes", memory.used}, {"peak_bytes", memory.peak}};
+}
+
+Json to_json(const TierStats& moved) {
+  return {{"spills", moved.spills},
+          {"spilled_bytes", moved.spilled_bytes},
+          {"drops", moved.drops},
+          {"loads", moved.loads},
+          {"loaded_bytes", moved.loaded_bytes},
+          {"prefetches", moved.prefetches},
+          {"prefetched_bytes", moved.prefetched_bytes},
+          {"prefetches_useful", moved.useful},
+          {"prefetches_late", moved.late},
+          {"prefetches_wasted", moved.wasted},
+          {"packs", moved.packs},
+          {"refusals", moved.refusals}};
+}
+
+Json to_json(const ArtifactStats& artifacts) {
+  return {{"artifacts", artifacts.artifacts},
+          {"bytes", artifacts.bytes},
+          {"unused_bytes", artifacts.unused_bytes},
+          {"offers", artifacts.offers},
+          {"hits", artifacts.hits},
+          {"saved_bytes", artifacts.bytes_saved},
+          {"evicted_bytes", artifacts.evicted_bytes},
+          {"refused", artifacts.refused}};
+}
+
+Json memory(const ServerReport& report) {
+  return {{"device_name", report.device},           {"tiered", report.tiers.tiered},
+          {"device", to_json(report.tiers.device)}, {"host", to_json(report.tiers.host)},
+          {"moved", to_json(report.tiers.moved)},   {"artifacts", to_json(report.artifacts)}};
+}
+
+Json tenants(const ServerReport& report) {
+  Json out = Json::array();
+  for (const TenantReport& each : report.tenants) {
+    out.push_back({{"tenant", each.tenant},
+                   {"sessions", each.sessions},
+                   {"jobs", each.jobs},
+                   {"in_flight", each.in_flight},
+                   {"storages", each.storages},
+                   {"storage_bytes", each.bytes},
+                   {"shared_bytes", each.shared_bytes},
+                   {"upload_bytes", each.upload_bytes},
+                   {"device", to_json(each.device)},
+                   {"host", to_json(each.host)}});
+  }
+  return {{"tenants", std::move(out)}};
+}
+
+Json sessions(const ServerReport& report) {
+  Json out = Json::array();
+  for (const SessionReport& each : report.sessions) {
+    out.push_back({{"session", each.session},
+                   {"tenant", each.tenant},
+                   {"peer", each.peer},
+                   {"state", each.state},
+                   {"age_seconds", seconds(each.age_ns)},
+                   {"jobs", each.jobs},
+                   {"in_flight", each.in_flight},
+                   {"storages", each.storages},
+                   {"storage_bytes", each.bytes},
+                   {"shared_bytes", each.shared_bytes},
+                   {"upload_bytes", each.upload_bytes}});
+  }
+  return {{"sessions", std::move(out)}};
+}
+
+Json health(const ServerReport& report) {
+  return {{"status", report.draining ? "draining" : "ok"},
+          {"device", report.device},
+          {"up_seconds", seconds(report.up_ns)},
+          {"sessions", report.sessions.size()}};
+}
+
+Response json(const Json& content, int status = 200) {
+  // A tenant's name may be any bytes.
+  return {.status = status,
+          .type = "application/json",
+          .body = content.dump(2, ' ', false, Json::error_handler_t::replace) + "\n"};
+}
+
+Response health_page(const ServerReport& report) {
+  return json(health(report), report.draining ? 503 : 200);
+}
+Response metrics_page(const ServerReport& report) {
+  return {.type = "text/plain; version=0.0.4; charset=utf-8", .body = to_metrics(report)};
+}
+
+struct Entry {
+  std::string_view path;
+  Show show;
+  Response (*render)(const ServerReport&);
+};
+constexpr std::array<Entry, 5> kPages{{
+    {"/health", Show::kMetrics, health_page},
+    {"/metrics", Show::kMetrics, metrics_page},
+    {"/memory", Show::kAll, [](const ServerReport& report) { return json(memory(report)); }},
+    {"/tenants", Show::kAll, [](const ServerReport& report) { return json(tenants(report)); }},
+    {"/sessions", Show::kAll, [](const ServerReport& report) { return json(sessions(report)); }},
+}};
+
+}  // namespace
+
+Response page(std::string_view path, Show show, const Source& source) {
+  std::string paths;
+  for (const Entry& entry : kPages) {
+    if (show == Show::kMetrics && entry.show != Show::kMetrics) continue;
+    if (entry.path == path) {
+      const auto report = source();
+      if (report) return entry.render(*report);
+      return {.status = 503, .body = report.error().message + "\n"};
+    }
+    paths += " " + std::string(entry.path);
+  }
+  return {.status = 404, .body = "there is no such page; there are" + paths + "\n"};
+}
+
+}  // namespace djinn::server::admin
