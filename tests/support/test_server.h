@@ -64,6 +64,9 @@ class TestServer {
     may_die_.set_value();
     thread_.join();
   }
+  [[nodiscard]] Result<server::ServerReport> report(std::chrono::milliseconds patience) {
+    return server_->report(patience);
+  }
   server::ArtifactStore& artifacts() { return server_->artifacts(); }
 
   FakeDevice device;

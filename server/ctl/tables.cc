@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/ctl/tables.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+namespace djinn::ctl {
+namespace {
+
+// Rows of cells, the first of which are titles; texts to the left, numbers to the right.
+class Table {
+ public:
+  using Row = std::vector<std::string>;
+  explicit Table(Row titles, size_t texts) : texts_(texts) { rows_.push_back(std::move(titles)); }
+  void add(Row row) { rows_.push_back(std::move(row)); }
+
+  [[nodiscard]] std::string text() const {
+    std::vector<size_t> widths(rows_[0].size());
+    for (const Row& row : rows_) {
+      for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+    }
+    std::string out;
+    for (const Row& row : rows_) {
+      std::string line;
+      for (size_t i = 0; i < row.size(); ++i) {
+        const std::string pad(widths[i] - row[i].size(), ' ');
+        line += (i == 0 ? "" : "  ") + (i < texts_ ? row[i] + pad : pad + row[i]);
+      }
+      out += line.substr(0, line.find_last_not_of(' ') + 1) + "\n";
+    }
+    return out;
+  }
+
+ private:
+  const size_t texts_;
+  std::vector<Row> rows_;
+};
+
+uint64_t number(const Json& object, const char* key) { return object.at(key).get<uint64_t>(); }
+std::string size(const Json& object, const char* key) { return size_text(number(object, key)); }
+std::string count(const Json& object, const char* key) {
+  return std::to_string(number(object, key));
+}
+
+// What it says, without control characters: a terminal would obey them.
+std::string text(const Json& object, const char* key) {
+  auto out = object.at(key).get<std::string>();
+  std::ranges::replace_if(
+      out, [](unsigned char c) { return c < 0x20 || c == 0x7f; }, '?');
+  return out;
+}
+
+std::string percent(uint64_t part, uint64_t whole) {
+  if (whole == 0) return "-";
+  return std::to_string(
+             static_cast<int>(static_cast<double>(part) * 100 / static_cast<double>(whole))) +
+         " %";
+}
+
+Table::Row memory_row(const std::string& name, const Json& usage) {
+  const uint64_t budget = number(usage, "budget_bytes");
+  const uint64_t free = number(usage, "largest_free_bytes");
+  return {name,
+          budget == 0 ? "no limit" : size_text(budget),
+          size(usage, "used_bytes"),
+          percent(number(usage, "used_bytes"), budget),
+          size(usage, "peak_bytes"),
+          free == 0 && budget == 0 ? "-" : size_text(free)};
+}
+
+std::string moved_text(const Json& moved) {
+  Table table({"MOVED", "TIMES", "BYTES"}, 1);
+  table.add({"spilled to the host", count(moved, "spills"), size(moved, "spilled_bytes")});
+  table.add({"dropped, the host had them", count(moved, "drops"), ""});
+  table.add({"loaded while waited for", count(moved, "loads"), size(moved, "loaded_bytes")});
+  table.add({"prefetched", count(moved, "prefetches"), size(moved, "prefetched_bytes")});
+  table.add({"  used then", count(moved, "prefetches_useful"), ""});
+  table.add({"  used on their way", count(moved, "prefetches_late"), ""});
+  table.add({"  left unused", count(moved, "prefetches_wasted"), ""});
+  table.add({"refused, nothing could leave", count(moved, "refusals"), ""});
+  return table.text();
+}
+
+std::string age_text(double seconds) {
+  const auto whole = static_cast<uint64_t>(seconds);
+  if (whole < 120) return std::to_string(whole) + " s";
+  if (whole < 2 * 3600) return std::to_string(whole / 60) + " min";
+  if (whole < 48 * 3600) return std::to_string(whole / 3600) + " h";
+  return std::to_string(whole / 86400) + " d";
+}
+
+}  // namespace
+
+std::string size_text(uint64_t bytes) {
+  static constexpr std::array<const char*, 5> kUnits{"B", "KiB", "MiB", "GiB", "TiB"};
+  auto value = static_cast<double>(bytes);
+  size_t unit = 0;
+  for (; unit + 1 < kUnits.size() && value >= 1024; ++unit) value /= 1024;
+  std::array<char, 32> out{};
+  std::snprintf(out.data(), out.size(), unit == 0 || value >= 100 ? "%.0f %s" : "%.1f %s", value,
+                kUnits[unit]);
+  return out.data();
+}
+
+std::string memory_text(const Json& page) {
+  Table tiers({"MEMORY", "BUDGET", "USED", "", "PEAK", "LARGEST FREE"}, 1);
+  tiers.add(memory_row(text(page, "device_name"), page.at("device")));
+  const bool tiered = page.at("tiered").get<bool>();
+  if (tiered) tiers.add(memory_row("host", page.at("host")));
+  const Json& artifacts = page.at("artifacts");
+  Table shared({"SHARED WEIGHTS", "COUNT", "BYTES", "UNUSED", "ASKED FOR", "THERE", "SAVED"}, 1);
+  shared.add({"", count(artifacts, "artifacts"), size(artifacts, "bytes"),
+              size(artifacts, "unused_bytes"), count(artifacts, "offers"), count(artifacts, "hits"),
+              size(artifacts, "saved_bytes")});
+  return tiers.text() + "\n" +
+         (tiered ? moved_text(page.at("moved"))
+                 : "Nothing leaves the device: it has no limit, or its memory has no tiers.\n") +
+         "\n" + shared.text();
+}
+
+std::string tenants_text(const Json& page) {
+  Table table({"TENANT", "SESSIONS", "JOBS", "STORAGES", "BYTES", "SHARED", "UPLOADED", "PEAK"}, 1);
+  for (const Json& each : page.at("tenants")) {
+    table.add({text(each, "tenant"), count(each, "sessions"), count(each, "jobs"),
+               count(each, "storages"), size(each, "storage_bytes"), size(each, "shared_bytes"),
+               size(each, "upload_bytes"), size(each, "peak_bytes")});
+  }
+  return table.text();
+}
+
+std::string sessions_text(const Json& page) {
+  Table table({"SESSION", "TENANT", "STATE", "PEER", "AGE", "JOBS", "IN FLIGHT", "STORAGES",
+               "BYTES", "SHARED", "UPLOADED"},
+              4);
+  for (const Json& each : page.at("sessions")) {
+    table.add({count(each, "session"), text(each, "tenant"), text(each, "state"),
+               text(each, "peer"), age_text(each.at("age_seconds").get<double>()),
+               count(each, "jobs"), count(each, "in_flight"), count(each, "storages"),
+               size(each, "storage_bytes"), size(each, "shared_bytes"),
+               size(each, "upload_bytes")});
+  }
+  return table.text();
+}
+
+}  // namespace djinn::ctl

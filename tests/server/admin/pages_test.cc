@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+// Pages of a report whose every figure is another number: none is missing, none is in another's
+// place.
+#include "server/admin/pages.h"
+
+#include <gmock/gmock.h>
+
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <sstream>
+
+#include <gtest/gtest.h>
+
+namespace djinn::server::admin {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+ServerReport report() {
+  return {.device = "cpu",
+          .up_ns = 12'345'000'000,
+          .draining = false,
+          .sessions = {{.session = 3,
+                        .tenant = "alice",
+                        .peer = "tcp://127.0.0.1:5",
+                        .state = "open",
+                        .age_ns = 1'500'000'000,
+                        .jobs = 31,
+                        .in_flight = 32,
+                        .storages = 33,
+                        .bytes = 34,
+                        .shared_bytes = 35,
+                        .upload_bytes = 36}},
+          .tenants = {{.tenant = "alice",
+                       .sessions = 41,
+                       .jobs = 42,
+                       .in_flight = 43,
+                       .storages = 44,
+                       .bytes = 45,
+                       .shared_bytes = 46,
+                       .upload_bytes = 47,
+                       .peak_bytes = 48}},
+          .artifacts = {.offers = 51,
+                        .hits = 52,
+                        .bytes_saved = 53,
+                        .verified = 54,
+                        .refused = 55,
+                        .artifacts = 56,
+                        .bytes = 57,
+                        .unused_bytes = 58,
+                        .evicted_bytes = 59},
+          .tiers = {.tiered = true,
+                    .device = {.budget = 61, .used = 62, .peak = 63, .largest_free = 64},
+                    .host = {.budget = 65, .used = 66, .peak = 67, .largest_free = 68},
+                    .moved = {.spills = 71,
+                              .spilled_bytes = 72,
+                              .drops = 73,
+                              .loads = 74,
+                              .loaded_bytes = 75,
+                              .prefetches = 76,
+                              .prefetched_bytes = 77,
+                              .useful = 78,
+                              .late = 79,
+                              .wasted = 80,
+                              .refusals = 81}}};
+}
+
+Response ask(std::string_view path, Show show = Show::kAll, ServerReport of = report()) {
+  return page(path, show, [&of]() -> Result<ServerReport> { return of; });
+}
+nlohmann::json parsed(std::string_view path) {
+  const Response response = ask(path);
+  EXPECT_EQ(response.status, 200);
+  EXPECT_EQ(response.type, "application/json");
+  return nlohmann::json::parse(response.body);
+}
+
+TEST(Pages, MemoryHasEveryFigure) {
+  EXPECT_EQ(parsed("/memory"), nlohmann::json::parse(R"({
+    "device_name": "cpu", "tiered": true,
+    "device": {"budget_bytes": 61, "used_bytes": 62, "peak_bytes": 63, "largest_free_bytes": 64},
+    "host": {"budget_bytes": 65, "used_bytes": 66, "peak_bytes": 67, "largest_free_bytes": 68},
+    "moved": {"spills": 71, "spilled_bytes": 72, "drops": 73, "loads": 74, "loaded_bytes": 75,
+              "prefetches": 76, "prefetched_bytes": 77, "prefetches_useful": 78,
+              "prefetches_late": 79, "prefetches_wasted": 80, "refusals": 81},
+    "artifacts": {"artifacts": 56, "bytes": 57, "unused_bytes": 58, "offers": 51, "hits": 52,
+                  "saved_bytes": 53, "evicted_bytes": 59, "refused": 55}})"));
+}
+
+TEST(Pages, SessionsAndTenantsHaveEveryFigure) {
+  EXPECT_EQ(parsed("/sessions"), nlohmann::json::parse(R"({"sessions": [{
+    "session": 3, "tenant": "alice", "peer": "tcp://127.0.0.1:5", "state": "open",
+    "age_seconds": 1.5, "jobs": 31, "in_flight": 32, "storages": 33, "storage_bytes": 34,
+    "shared_bytes": 35, "upload_bytes": 36}]})"));
+  EXPECT_EQ(parsed("/tenants"), nlohmann::json::parse(R"({"tenants": [{
+    "tenant": "alice", "sessions": 41, "jobs": 42, "in_flight": 43, "storages": 44,
+    "storage_bytes": 45, "shared_bytes": 46, "upload_bytes": 47, "peak_bytes": 48}]})"));
+}
+
+// name{labels} -> value; each family's HELP and TYPE come first, once.
+std::map<std::string, uint64_t> samples_of(const std::string& text) {
+  std::map<std::string, uint64_t> out;
+  std::set<std::string> families;
+  std::string family;
+  bool typed = false;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    if (line.starts_with("# HELP ")) {
+      family = line.substr(7, line.find(' ', 7) - 7);
+      EXPECT_TRUE(families.insert(family).second) << "twice: " << family;
+      typed = false;
+    } else if (line.starts_with("# TYPE ")) {
+      const bool counter = line == "# TYPE " + family + " counter";
+      EXPECT_TRUE(counter || line == "# TYPE " + family + " gauge") << line;
+      EXPECT_EQ(counter, family.ends_with("_total")) << line;
+      typed = true;
+    } else {
+      const size_t space = line.rfind(' ');
+      const std::string name = line.substr(0, space);
+      EXPECT_TRUE(typed && name.substr(0, name.find('{')) == family) << line;
+      EXPECT_TRUE(out.emplace(name, std::stoull(line.substr(space + 1))).second) << line;
+    }
+  }
+  return out;
+}
+
+TEST(Pages, MetricsAreWhatPrometheusReads) {
+  const Response response = ask("/metrics");
+  EXPECT_THAT(response.type, HasSubstr("version=0.0.4"));
+  const std::map<std::string, uint64_t> expected{
+      {"djinn_info{device=\"cpu\"}", 1},
+      {"djinn_up_seconds", 12},
+      {"djinn_memory_budget_bytes{tier=\"device\"}", 61},
+      {"djinn_memory_budget_bytes{tier=\"host\"}", 65},
+      {"djinn_memory_used_bytes{tier=\"device\"}", 62},
+      {"djinn_memory_used_bytes{tier=\"host\"}", 66},
+      {"djinn_memory_peak_bytes{tier=\"device\"}", 63},
+      {"djinn_memory_peak_bytes{tier=\"host\"}", 67},
+      {"djinn_memory_largest_free_bytes{tier=\"device\"}", 64},
+      {"djinn_tier_spills_total", 71},
+      {"djinn_tier_spilled_bytes_total", 72},
+      {"djinn_tier_drops_total", 73},
+      {"djinn_tier_loads_total", 74},
+      {"djinn_tier_loaded_bytes_total", 75},
+      {"djinn_tier_prefetches_total", 76},
+      {"djinn_tier_prefetched_bytes_total", 77},
+      {"djinn_tier_prefetches_useful_total", 78},
+      {"djinn_tier_prefetches_late_total", 79},
+      {"djinn_tier_prefetches_wasted_total", 80},
+      {"djinn_tier_refusals_total", 81},
+      {"djinn_artifacts", 56},
+      {"djinn_artifact_bytes", 57},
+      {"djinn_artifact_unused_bytes", 58},
+      {"djinn_artifact_offers_total", 51},
+      {"djinn_artifact_hits_total", 52},
+      {"djinn_artifact_saved_bytes_total", 53},
+      {"djinn_artifact_evicted_bytes_total", 59},
+      {"djinn_artifact_refused_total", 55},
+      {"djinn_sessions", 1},
+      {"djinn_tenant_sessions{tenant=\"alice\"}", 41},
+      {"djinn_tenant_bytes{tenant=\"alice\"}", 45},
+      {"djinn_tenant_shared_bytes{tenant=\"alice\"}", 46},
+      {"djinn_tenant_peak_bytes{tenant=\"alice\"}", 48}};
+  EXPECT_EQ(samples_of(response.body), expected);
+}
+
+TEST(Pages, ATenantsNameMayBeAnything) {
+  ServerReport odd = report();
+  odd.tenants[0].tenant = "a\"b\\c\nd";
+  EXPECT_THAT(ask("/metrics", Show::kAll, odd).body,
+              HasSubstr("{tenant=\"a\\\"b\\\\c\\nd\"} 41\n"));
+  odd.tenants[0].tenant = "\xff";
+  EXPECT_TRUE(nlohmann::json::accept(ask("/tenants", Show::kAll, odd).body));
+}
+
+TEST(Pages, WithoutTiersThereIsOnlyTheDevice) {
+  ServerReport flat = report();
+  flat.tiers = {};
+  flat.tiers.device.used = 5;
+  const std::string text = ask("/metrics", Show::kAll, flat).body;
+  EXPECT_THAT(text, HasSubstr("djinn_memory_used_bytes{tier=\"device\"} 5\n"));
+  EXPECT_THAT(text, Not(HasSubstr("tier=\"host\"")));
+}
+
+TEST(Pages, HealthSaysWhetherToSendMore) {
+  EXPECT_THAT(ask("/health").body, HasSubstr("\"status\": \"ok\""));
+  ServerReport leaving = report();
+  leaving.draining = true;
+  EXPECT_EQ(ask("/health", Show::kAll, leaving).status, 503);
+  const Response silent = page("/health", Show::kAll, []() -> Result<ServerReport> {
+    return Error{ErrorCode::kDeadline, "no answer"};
+  });
+  EXPECT_EQ(silent.status, 503);
+  EXPECT_THAT(silent.body, HasSubstr("no answer"));
+}
+
+TEST(Pages, UnknownOnesNameTheOthers) {
+  const Response all = ask("/favicon.ico");
+  EXPECT_EQ(all.status, 404);
+  EXPECT_THAT(all.body, HasSubstr("/memory"));
+  const Response some = ask("/memory", Show::kMetrics);
+  EXPECT_EQ(some.status, 404);
+  EXPECT_THAT(some.body, Not(HasSubstr("/memory")));
+  EXPECT_EQ(ask("/metrics", Show::kMetrics).status, 200);
+}
+
+}  // namespace
+}  // namespace djinn::server::admin

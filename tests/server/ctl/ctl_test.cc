@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+// djinn-ctl as an operator meets it, against the admin socket of a server with a fake device.
+#include <gmock/gmock.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdio>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include <gtest/gtest.h>
+
+#include "server/admin/listener.h"
+#include "tests/support/test_server.h"
+
+namespace djinn::testing {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+using transport::Address;
+
+struct Said {
+  int status = 0;
+  std::string out;
+  std::string err;
+};
+
+std::string program() {
+  std::array<char, 4096> path{};
+  const ssize_t length = readlink("/proc/self/exe", path.data(), path.size() - 1);
+  const std::string self(path.data(), static_cast<size_t>(length));
+  return self.substr(0, self.rfind("/tests/")) + "/djinn-ctl";
+}
+
+Said say(const std::string& args) {
+  const std::string errors = ::testing::TempDir() + "/djinn-ctl-" + std::to_string(getpid());
+  FILE* const pipe = popen((program() + " " + args + " 2>" + errors).c_str(), "r");
+  Said said;
+  for (int c = fgetc(pipe); c != EOF; c = fgetc(pipe)) said.out += static_cast<char>(c);
+  said.status = WEXITSTATUS(pclose(pipe));
+  FILE* const file = fopen(errors.c_str(), "r");
+  for (int c = fgetc(file); c != EOF; c = fgetc(file)) said.err += static_cast<char>(c);
+  fclose(file);
+  unlink(errors.c_str());
+  return said;
+}
+
+struct Ctl : ::testing::Test {
+  Ctl() {
+    address.host = "/tmp/djinn-ctl-" + std::to_string(getpid()) + ".sock";
+    auto made = server::admin::listen(
+        {.address = address}, [this] { return server.report(std::chrono::milliseconds(10'000)); });
+    if (made) listener = std::move(*made);
+  }
+  Said ask(const std::string& args) { return say("--admin " + address.text() + " " + args); }
+
+  TestServer server;
+  Address address{.kind = Address::Kind::kUnix, .host = {}};
+  std::unique_ptr<server::admin::Listener> listener;
+};
+
+TEST_F(Ctl, ShowsTablesToPeopleAndJsonToScripts) {
+  ASSERT_NE(listener, nullptr);
+  WireClient client(server.tcp);
+  ASSERT_TRUE(client.hello());
+  for (const auto& [command, title] : std::map<std::string, std::string>{
+           {"memory", "MEMORY "}, {"tenants", "TENANT "}, {"sessions", "SESSION "}}) {
+    const Said people = ask(command);
+    EXPECT_EQ(people.status, 0) << people.err;
+    EXPECT_THAT(people.out, StartsWith(title));
+    const Said script = ask(command + " --json");
+    EXPECT_EQ(script.status, 0) << script.err;
+    EXPECT_TRUE(nlohmann::json::accept(script.out)) << script.out;
+  }
+  EXPECT_THAT(ask("sessions").out, HasSubstr("anonymous"));
+  EXPECT_THAT(ask("metrics").out, HasSubstr("\ndjinn_sessions 1\n"));
+}
+
+TEST_F(Ctl, TakesTheAddressFromTheServersVariable) {
+  setenv("DJINN_SERVER_ADMIN", address.text().c_str(), 1);
+  EXPECT_THAT(say("memory").out, StartsWith("MEMORY "));
+  unsetenv("DJINN_SERVER_ADMIN");
+}
+
+TEST(CtlAlone, ExplainsItself) {
+  const Said help = say("--help");
+  EXPECT_EQ(help.status, 0);
+  for (const char* word : {"Examples:", "--admin", "--json", "memory", "tenants", "sessions"}) {
+    EXPECT_THAT(help.out, HasSubstr(word));
+  }
+}
+
+TEST(CtlAlone, SaysWhatToDo) {
+  const Said nobody = say("--admin unix:///tmp/djinn-there-is-no-server memory");
+  EXPECT_EQ(nobody.status, 1);
+  EXPECT_THAT(nobody.err, HasSubstr("--admin unix:///tmp/djinn-there-is-no-server"));
+  EXPECT_EQ(nobody.out, "");
+  EXPECT_THAT(say("memory").err, HasSubstr("DJINN_SERVER_ADMIN"));
+  EXPECT_THAT(say("--admin nowhere memory").err, HasSubstr("unix:///path"));
+  EXPECT_NE(say("--admin unix:///x frob").status, 0);
+  EXPECT_NE(say("").status, 0);
+}
+
+TEST(CtlAlone, NoticesThatItTalksToSomethingElse) {
+  TestServer server;  // Its socket for clients, not for admins: it hangs up, or says nothing.
+  const Said said = say("--admin " + server.unix_socket.text() + " memory");
+  EXPECT_EQ(said.status, 1);
+  EXPECT_THAT(said.err, HasSubstr(server.unix_socket.text()));
+}
+
+}  // namespace
+}  // namespace djinn::testing

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// What people read, made of pages as a server shows them.
+#include "server/ctl/tables.h"
+
+#include <gmock/gmock.h>
+
+#include <nlohmann/json.hpp>
+
+#include <gtest/gtest.h>
+
+namespace djinn::ctl {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+TEST(Tables, WriteSizesShortly) {
+  EXPECT_EQ(size_text(0), "0 B");
+  EXPECT_EQ(size_text(1023), "1023 B");
+  EXPECT_EQ(size_text(1536), "1.5 KiB");
+  EXPECT_EQ(size_text(uint64_t{256} << 20), "256 MiB");
+  EXPECT_EQ(size_text(uint64_t{3} << 40), "3.0 TiB");
+  EXPECT_EQ(size_text(UINT64_MAX), "16777216 TiB");
+}
+
+Json memory_page() {
+  return Json::parse(R"({
+    "device_name": "cpu", "tiered": true,
+    "device": {"budget_bytes": 4194304, "used_bytes": 3145728, "peak_bytes": 4194304,
+               "largest_free_bytes": 1048576},
+    "host": {"budget_bytes": 0, "used_bytes": 1536, "peak_bytes": 2048, "largest_free_bytes": 0},
+    "moved": {"spills": 7, "spilled_bytes": 7340032, "drops": 3, "loads": 5, "loaded_bytes": 5242880,
+              "prefetches": 11, "prefetched_bytes": 11534336, "prefetches_useful": 9,
+              "prefetches_late": 1, "prefetches_wasted": 2, "refusals": 0},
+    "artifacts": {"artifacts": 2, "bytes": 2048, "unused_bytes": 1024, "offers": 4, "hits": 3,
+                  "saved_bytes": 3072, "evicted_bytes": 0, "refused": 0}})");
+}
+
+TEST(Tables, ShowMemory) {
+  EXPECT_EQ(memory_text(memory_page()),
+            "MEMORY    BUDGET     USED           PEAK  LARGEST FREE\n"
+            "cpu      4.0 MiB  3.0 MiB  75 %  4.0 MiB       1.0 MiB\n"
+            "host    no limit  1.5 KiB     -  2.0 KiB             -\n"
+            "\n"
+            "MOVED                         TIMES     BYTES\n"
+            "spilled to the host               7   7.0 MiB\n"
+            "dropped, the host had them        3\n"
+            "loaded while waited for           5   5.0 MiB\n"
+            "prefetched                       11  11.0 MiB\n"
+            "  used then                       9\n"
+            "  used on their way               1\n"
+            "  left unused                     2\n"
+            "refused, nothing could leave      0\n"
+            "\n"
+            "SHARED WEIGHTS  COUNT    BYTES   UNUSED  ASKED FOR  THERE    SAVED\n"
+            "                    2  2.0 KiB  1.0 KiB          4      3  3.0 KiB\n");
+  Json flat = memory_page();
+  flat["tiered"] = false;
+  EXPECT_THAT(memory_text(flat), Not(HasSubstr("host ")));
+}
+
+TEST(Tables, ShowSessionsAndTenants) {
+  const std::string sessions = sessions_text(Json::parse(R"({"sessions": [{
+    "session": 3, "tenant": "al\u001b[2Jice", "peer": "tcp://127.0.0.1:5", "state": "open",
+    "age_seconds": 7300.5, "jobs": 31, "in_flight": 0, "storages": 33, "storage_bytes": 34,
+    "shared_bytes": 35, "upload_bytes": 36}]})"));
+  EXPECT_THAT(sessions, HasSubstr("al?[2Jice"));
+  EXPECT_THAT(sessions, HasSubstr(" 2 h "));
+  const std::string tenants = tenants_text(Json::parse(R"({"tenants": [{
+    "tenant": "bob", "sessions": 1, "jobs": 42, "in_flight": 43, "storages": 44,
+    "storage_bytes": 45, "shared_bytes": 46, "upload_bytes": 47, "peak_bytes": 4096}]})"));
+  EXPECT_THAT(tenants, HasSubstr("\nbob "));
+  EXPECT_THAT(tenants, HasSubstr("4.0 KiB\n"));
+}
+
+TEST(Tables, AStrangePageIsAnException) {
+  EXPECT_THROW((void)memory_text(Json::parse("{}")), Json::exception);
+  EXPECT_THROW((void)sessions_text(Json::parse("[]")), Json::exception);
+}
+
+}  // namespace
+}  // namespace djinn::ctl
