@@ -74,8 +74,8 @@ void add_tiers(Page& page, const TierReport& tiers) {
   page.count("tier_prefetched_bytes_total", "Bytes of these.", moved.prefetched_bytes);
   page.count("tier_prefetches_useful_total", "Prefetched storages that were used then.",
              moved.useful);
-  page.count("tier_prefetches_late_total", "Used while they were still on their way.", moved.late);
-  page.count("tier_prefetches_wasted_total", "Prefetched storages that left again unused.",
+  page.count("tier_prefetches_late_total", "Waits for a copy under way, in or out.", moved.late);
+  page.count("tier_prefetches_wasted_total", "Prefetched storages that left or died unused.",
              moved.wasted);
   page.count("tier_packs_total", "Operands moved together to make a long free part.", moved.packs);
   page.count("tier_refusals_total", "Requests for room when nothing could leave.", moved.refusals);

@@ -78,7 +78,7 @@ std::string moved_text(const Json& moved) {
   table.add({"loaded while waited for", count(moved, "loads"), size(moved, "loaded_bytes")});
   table.add({"prefetched", count(moved, "prefetches"), size(moved, "prefetched_bytes")});
   table.add({"  used then", count(moved, "prefetches_useful"), ""});
-  table.add({"  used on their way", count(moved, "prefetches_late"), ""});
+  table.add({"  waited for, under way", count(moved, "prefetches_late"), ""});
   table.add({"  left unused", count(moved, "prefetches_wasted"), ""});
   table.add({"refused, nothing could leave", count(moved, "refusals"), ""});
   return table.text();

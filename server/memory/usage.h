@@ -27,8 +27,8 @@ struct TierStats {
   uint64_t prefetches = 0;  // copied to the device before
   uint64_t prefetched_bytes = 0;
   uint64_t useful = 0;    // of these, used then
-  uint64_t late = 0;      // used while they were still on their way
-  uint64_t wasted = 0;    // left again unused
+  uint64_t late = 0;      // waited for while a copy was under way, in or out
+  uint64_t wasted = 0;    // left or died unused
   uint64_t packs = 0;     // an operator's operands moved together to make a long free part
   uint64_t refusals = 0;  // nothing could leave
 };

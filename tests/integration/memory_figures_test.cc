@@ -107,8 +107,6 @@ TEST(MemoryFigures, SayWhatAModelThriceTheDeviceDoesToIt) {
     const json tenant = ctl(admin, "tenants").at("tenants").at(0);
     EXPECT_EQ(tenant.at("storage_bytes"), session.at("storage_bytes"));
     EXPECT_GE(tenant.at("peak_bytes"), tenant.at("storage_bytes"));
-    RecordProperty("memory", memory.dump());
-    std::printf("%s\n", memory.dump(2).c_str());
   }
   EXPECT_FALSE(std::filesystem::exists(admin.host));  // It ended, and took its socket along.
 }

@@ -116,6 +116,8 @@ TEST(Program, SaysInOneSentenceWhatIsWrong) {
   for (const char* args :
        {"--threads 0", "--listen nowhere", "--config /nonexistent", "--frob", "--device cuda:999",
         "--token-file /nonexistent", "--device cpu --cache-dir /nonexistent/folder",
+        "--token-file /nonexistent", "--admin unix:///nonexistent/s", "--admin tcp://127.0.0.1:1",
+        "--metrics unix:///tmp/s", "--metrics tcp://192.0.2.1:1",
         "--listen tcp://127.0.0.1:0 --listen unix:///nonexistent/s"}) {
     const Said said = say(std::string(args) + " --log-level off");
     EXPECT_NE(said.status, 0) << args;

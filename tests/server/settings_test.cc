@@ -46,6 +46,7 @@ TEST(Settings, HaveDefaults) {
   EXPECT_EQ(settings->artifact_cache_bytes, uint64_t{4} << 30);
   EXPECT_EQ(settings->cache_dir, "") << "nothing is written";
   EXPECT_EQ(settings->disk_cache_bytes, uint64_t{16} << 30);
+  EXPECT_FALSE(settings->admin || settings->metrics);
 }
 
 TEST(Settings, PreferFlagsOverVariablesOverTheFile) {
@@ -75,6 +76,8 @@ TEST(Settings, ComeBackFromTheirToml) {
                                   {"device-memory", {"3GiB"}},
                                   {"cache-dir", {"/var/cache/djinn"}},
                                   {"disk-cache", {"5GiB"}},
+                                  {"admin", {"unix:///run/djinn.sock"}},
+                                  {"metrics", {"tcp://127.0.0.1:9400"}},
                                   {"token-file", {"/etc/tokens"}}}});
   ASSERT_TRUE(settings);
   const auto layer = settings_from_toml(to_toml(*settings), "printed");
@@ -85,20 +88,29 @@ TEST(Settings, ComeBackFromTheirToml) {
   EXPECT_TRUE(again->allow_anonymous);
   EXPECT_EQ(again->cache_dir, "/var/cache/djinn");
   EXPECT_EQ(again->disk_cache_bytes, uint64_t{5} << 30);
+  EXPECT_EQ(again->admin.value().host, "/run/djinn.sock");
+  EXPECT_EQ(again->metrics.value().port, 9400);
 }
 
 TEST(Settings, NameWhatIsWrong) {
   EXPECT_THAT(settings_from_toml("thread = 5", "x.toml").error().message, HasSubstr("\"thread\""));
   EXPECT_THAT(settings_from_toml("threads = [", "x.toml").error().message, HasSubstr("line 1"));
   const std::vector<std::pair<std::string, std::string>> wrong{
-      {"device", "tpu"},       {"device", "cuda:"},          {"threads", "0"},
-      {"threads", "2x"},       {"log-level", "loud"},        {"device-memory", "much"},
-      {"listen", "127.0.0.1"}, {"allow-anonymous", "maybe"}, {"disk-cache", "all"}};
-  for (const auto& [name, value] : wrong) {
-    const auto settings = resolve({{{name, {value}}}});
-    ASSERT_FALSE(settings) << name << " " << value;
-    EXPECT_THAT(settings.error().message, HasSubstr(name));
+      {"device", "tpu"},          {"device", "cuda:"},          {"threads", "0"},
+      {"threads", "2x"},          {"log-level", "loud"},        {"device-memory", "much"},
+      {"listen", "127.0.0.1"},    {"allow-anonymous", "maybe"}, {"admin", "/run/s"},
+      {"admin", "tcp://[::1]:5"}, {"metrics", "unix:///run/s"}, {"disk-cache", "all"}};
+  {"device", "tpu"}, {"device", "cuda:"}, {"threads", "0"}, {"threads", "2x"},
+      {"log-level", "loud"}, {"device-memory", "much"}, {"listen", "127.0.0.1"},
+      {"allow-anonymous", "maybe"}, {"admin", "/run/s"}, {"admin", "tcp://[::1]:5"}, {
+    "metrics", "unix:///run/s"
   }
+};
+for (const auto& [name, value] : wrong) {
+  const auto settings = resolve({{{name, {value}}}});
+  ASSERT_FALSE(settings) << name << " " << value;
+  EXPECT_THAT(settings.error().message, HasSubstr(name));
+}
 }
 
 TEST(Access, KnowsTenantsByTheirTokens) {

@@ -48,7 +48,7 @@ TEST(Tables, ShowMemory) {
             "loaded while waited for           5   5.0 MiB\n"
             "prefetched                       11  11.0 MiB\n"
             "  used then                       9\n"
-            "  used on their way               1\n"
+            "  waited for, under way           1\n"
             "  left unused                     2\n"
             "refused, nothing could leave      0\n"
             "\n"
