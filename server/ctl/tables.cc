@@ -80,8 +80,14 @@ std::string moved_text(const Json& moved) {
   table.add({"  used then", count(moved, "prefetches_useful"), ""});
   table.add({"  waited for, under way", count(moved, "prefetches_late"), ""});
   table.add({"  left unused", count(moved, "prefetches_wasted"), ""});
+  table.add({"packed for a long result", count(moved, "packs"), ""});
   table.add({"refused, nothing could leave", count(moved, "refusals"), ""});
   return table.text();
+}
+
+std::string limit(const Json& memory) {
+  const uint64_t bytes = number(memory, "limit_bytes");
+  return bytes == 0 ? "none" : size_text(bytes);
 }
 
 std::string age_text(double seconds) {
@@ -122,11 +128,15 @@ std::string memory_text(const Json& page) {
 }
 
 std::string tenants_text(const Json& page) {
-  Table table({"TENANT", "SESSIONS", "JOBS", "STORAGES", "BYTES", "SHARED", "UPLOADED", "PEAK"}, 1);
+  Table table({"TENANT", "SESSIONS", "JOBS", "STORAGES", "BYTES", "SHARED", "UPLOADED", "ON DEVICE",
+               "PEAK", "LIMIT", "ON HOST", "PEAK"},
+              1);
   for (const Json& each : page.at("tenants")) {
     table.add({text(each, "tenant"), count(each, "sessions"), count(each, "jobs"),
                count(each, "storages"), size(each, "storage_bytes"), size(each, "shared_bytes"),
-               size(each, "upload_bytes"), size(each, "peak_bytes")});
+               size(each, "upload_bytes"), size(each.at("device"), "used_bytes"),
+               size(each.at("device"), "peak_bytes"), limit(each.at("device")),
+               size(each.at("host"), "used_bytes"), size(each.at("host"), "peak_bytes")});
   }
   return table.text();
 }

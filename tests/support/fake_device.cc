@@ -12,6 +12,8 @@
 #include <thread>
 #include <unordered_map>
 
+#include "server/memory/account.h"
+
 namespace djinn::testing {
 namespace {
 
@@ -34,15 +36,21 @@ void must(bool good, const char* what) {
 
 class FakeBuffer final : public server::Buffer {
  public:
-  FakeBuffer(FakeDevice& device, uint64_t bytes)
-      : device_(device), bytes_(bytes), data_(new std::byte[bytes]) {}
-  ~FakeBuffer() override { device_.free(bytes_); }
+  FakeBuffer(FakeDevice& device, uint64_t bytes, server::Account& account)
+      : device_(device), account_(account), bytes_(bytes), data_(new std::byte[bytes]) {
+    account_.charge(server::Tier::kDevice, bytes_);
+  }
+  ~FakeBuffer() override {
+    account_.credit(server::Tier::kDevice, bytes_);
+    device_.free(bytes_);
+  }
   FakeBuffer(const FakeBuffer&) = delete;
   FakeBuffer& operator=(const FakeBuffer&) = delete;
   std::span<std::byte> bytes() override { return {data_.get(), bytes_}; }
 
  private:
   FakeDevice& device_;
+  server::Account& account_;
   size_t bytes_;
   std::unique_ptr<std::byte[]> data_;
 };
@@ -73,7 +81,9 @@ struct Storage {
 
 class FakeReplay final : public server::Replay {
  public:
-  explicit FakeReplay(FakeDevice& device) : device_(device) { ++device_.replays; }
+  FakeReplay(FakeDevice& device, std::string_view tenant) : device_(device), tenant_(tenant) {
+    ++device_.replays;
+  }
   ~FakeReplay() override {
     must(!inside_, "a replay dies while its job runs");
     --device_.replays;
@@ -147,7 +157,7 @@ class FakeReplay final : public server::Replay {
     if (at.error) return *at.error;
     if (at.buffer == nullptr) return Error{ErrorCode::kNotFound, "there is no such storage"};
     if (write && at.shared) {
-      auto copy = device_.stage(at.buffer->bytes().size(), "");
+      auto copy = device_.stage(at.buffer->bytes().size(), tenant_);
       if (!copy) return copy.error();
       std::ranges::copy(at.buffer->bytes(), (*copy)->bytes().begin());
       at = {.buffer = *copy, .shared = false, .error = {}};
@@ -188,7 +198,7 @@ class FakeReplay final : public server::Replay {
       if (staged.buffer == nullptr) to.error = Error{ErrorCode::kOutOfMemory, staged.failure};
       return;
     }
-    auto buffer = device_.stage(length, "");
+    auto buffer = device_.stage(length, tenant_);
     if (!buffer) {
       to = {.buffer = nullptr, .shared = false, .error = buffer.error()};
       return;
@@ -236,7 +246,7 @@ class FakeReplay final : public server::Replay {
       if (result.kind != graph::ResultKind::kTensor) {
         return Error{ErrorCode::kInvalid, "add: a tensor comes out"};
       }
-      DJINN_TRY(auto buffer, device_.stage(self.size_bytes(), ""));
+      DJINN_TRY(auto buffer, device_.stage(self.size_bytes(), tenant_));
       storage(plan().operands[result.first].slot) = {
           .buffer = std::move(buffer), .shared = false, .error = {}};
       DJINN_TRY(out, floats(plan().operands[result.first], true));
@@ -260,6 +270,7 @@ class FakeReplay final : public server::Replay {
   }
 
   FakeDevice& device_;
+  const std::string tenant_;
   const Work* work_ = nullptr;
   AnswerSink* sink_ = nullptr;
   uint64_t inline_at_ = 0;
@@ -350,11 +361,10 @@ bool FakeDevice::reclaim(uint64_t bytes) {
   return reclaim && reclaim(bytes) > 0;
 }
 
-Result<std::shared_ptr<server::Buffer>> FakeDevice::stage(uint64_t bytes,
-                                                          std::string_view /*tenant*/) {
+Result<std::shared_ptr<server::Buffer>> FakeDevice::stage(uint64_t bytes, std::string_view tenant) {
   if (bytes > (uint64_t{1} << 36)) return Error{ErrorCode::kOutOfMemory, "that much is nowhere"};
   DJINN_TRY([[maybe_unused]] const Unit done, allocate(bytes));
-  return std::make_shared<FakeBuffer>(*this, bytes);
+  return std::make_shared<FakeBuffer>(*this, bytes, server::Account::of(tenant));
 }
 
 Result<> FakeDevice::admit(const graph::Plan& plan) {
@@ -367,9 +377,8 @@ Result<> FakeDevice::admit(const graph::Plan& plan) {
   return Unit{};
 }
 
-std::unique_ptr<server::Replay> FakeDevice::open(SessionId /*session*/,
-                                                 std::string_view /*tenant*/) {
-  return std::make_unique<FakeReplay>(*this);
+std::unique_ptr<server::Replay> FakeDevice::open(SessionId /*session*/, std::string_view tenant) {
+  return std::make_unique<FakeReplay>(*this, tenant);
 }
 
 server::DeviceMemory FakeDevice::memory() const {

@@ -41,7 +41,8 @@ ServerReport report() {
                        .bytes = 45,
                        .shared_bytes = 46,
                        .upload_bytes = 47,
-                       .peak_bytes = 48}},
+                       .device = {.limit = 91, .used = 92, .peak = 93},
+                       .host = {.limit = 94, .used = 95, .peak = 96}}},
           .artifacts = {.offers = 51,
                         .hits = 52,
                         .bytes_saved = 53,
@@ -64,6 +65,7 @@ ServerReport report() {
                               .useful = 78,
                               .late = 79,
                               .wasted = 80,
+                              .packs = 82,
                               .refusals = 81}}};
 }
 
@@ -84,7 +86,7 @@ TEST(Pages, MemoryHasEveryFigure) {
     "host": {"budget_bytes": 65, "used_bytes": 66, "peak_bytes": 67, "largest_free_bytes": 68},
     "moved": {"spills": 71, "spilled_bytes": 72, "drops": 73, "loads": 74, "loaded_bytes": 75,
               "prefetches": 76, "prefetched_bytes": 77, "prefetches_useful": 78,
-              "prefetches_late": 79, "prefetches_wasted": 80, "refusals": 81},
+              "prefetches_late": 79, "prefetches_wasted": 80, "packs": 82, "refusals": 81},
     "artifacts": {"artifacts": 56, "bytes": 57, "unused_bytes": 58, "offers": 51, "hits": 52,
                   "saved_bytes": 53, "evicted_bytes": 59, "refused": 55}})"));
 }
@@ -96,7 +98,9 @@ TEST(Pages, SessionsAndTenantsHaveEveryFigure) {
     "shared_bytes": 35, "upload_bytes": 36}]})"));
   EXPECT_EQ(parsed("/tenants"), nlohmann::json::parse(R"({"tenants": [{
     "tenant": "alice", "sessions": 41, "jobs": 42, "in_flight": 43, "storages": 44,
-    "storage_bytes": 45, "shared_bytes": 46, "upload_bytes": 47, "peak_bytes": 48}]})"));
+    "storage_bytes": 45, "shared_bytes": 46, "upload_bytes": 47,
+    "device": {"limit_bytes": 91, "used_bytes": 92, "peak_bytes": 93},
+    "host": {"limit_bytes": 94, "used_bytes": 95, "peak_bytes": 96}}]})"));
 }
 
 // name{labels} -> value; each family's HELP and TYPE come first, once.
@@ -149,6 +153,7 @@ TEST(Pages, MetricsAreWhatPrometheusReads) {
       {"djinn_tier_prefetches_useful_total", 78},
       {"djinn_tier_prefetches_late_total", 79},
       {"djinn_tier_prefetches_wasted_total", 80},
+      {"djinn_tier_packs_total", 82},
       {"djinn_tier_refusals_total", 81},
       {"djinn_artifacts", 56},
       {"djinn_artifact_bytes", 57},
@@ -160,9 +165,12 @@ TEST(Pages, MetricsAreWhatPrometheusReads) {
       {"djinn_artifact_refused_total", 55},
       {"djinn_sessions", 1},
       {"djinn_tenant_sessions{tenant=\"alice\"}", 41},
-      {"djinn_tenant_bytes{tenant=\"alice\"}", 45},
-      {"djinn_tenant_shared_bytes{tenant=\"alice\"}", 46},
-      {"djinn_tenant_peak_bytes{tenant=\"alice\"}", 48}};
+      {"djinn_tenant_limit_bytes{tenant=\"alice\",tier=\"device\"}", 91},
+      {"djinn_tenant_used_bytes{tenant=\"alice\",tier=\"device\"}", 92},
+      {"djinn_tenant_peak_bytes{tenant=\"alice\",tier=\"device\"}", 93},
+      {"djinn_tenant_limit_bytes{tenant=\"alice\",tier=\"host\"}", 94},
+      {"djinn_tenant_used_bytes{tenant=\"alice\",tier=\"host\"}", 95},
+      {"djinn_tenant_peak_bytes{tenant=\"alice\",tier=\"host\"}", 96}};
   EXPECT_EQ(samples_of(response.body), expected);
 }
 

@@ -31,7 +31,7 @@ Json memory_page() {
     "host": {"budget_bytes": 0, "used_bytes": 1536, "peak_bytes": 2048, "largest_free_bytes": 0},
     "moved": {"spills": 7, "spilled_bytes": 7340032, "drops": 3, "loads": 5, "loaded_bytes": 5242880,
               "prefetches": 11, "prefetched_bytes": 11534336, "prefetches_useful": 9,
-              "prefetches_late": 1, "prefetches_wasted": 2, "refusals": 0},
+              "prefetches_late": 1, "prefetches_wasted": 2, "packs": 4, "refusals": 0},
     "artifacts": {"artifacts": 2, "bytes": 2048, "unused_bytes": 1024, "offers": 4, "hits": 3,
                   "saved_bytes": 3072, "evicted_bytes": 0, "refused": 0}})");
 }
@@ -50,6 +50,7 @@ TEST(Tables, ShowMemory) {
             "  used then                       9\n"
             "  waited for, under way           1\n"
             "  left unused                     2\n"
+            "packed for a long result          4\n"
             "refused, nothing could leave      0\n"
             "\n"
             "SHARED WEIGHTS  COUNT    BYTES   UNUSED  ASKED FOR  THERE    SAVED\n"
@@ -68,9 +69,11 @@ TEST(Tables, ShowSessionsAndTenants) {
   EXPECT_THAT(sessions, HasSubstr(" 2 h "));
   const std::string tenants = tenants_text(Json::parse(R"({"tenants": [{
     "tenant": "bob", "sessions": 1, "jobs": 42, "in_flight": 43, "storages": 44,
-    "storage_bytes": 45, "shared_bytes": 46, "upload_bytes": 47, "peak_bytes": 4096}]})"));
+    "storage_bytes": 45, "shared_bytes": 46, "upload_bytes": 47,
+    "device": {"limit_bytes": 4096, "used_bytes": 2048, "peak_bytes": 3072},
+    "host": {"limit_bytes": 0, "used_bytes": 5120, "peak_bytes": 6144}}]})"));
   EXPECT_THAT(tenants, HasSubstr("\nbob "));
-  EXPECT_THAT(tenants, HasSubstr("4.0 KiB\n"));
+  EXPECT_THAT(tenants, HasSubstr("  2.0 KiB  3.0 KiB  4.0 KiB  5.0 KiB  6.0 KiB\n"));
 }
 
 TEST(Tables, AStrangePageIsAnException) {
