@@ -3,14 +3,15 @@
 // tokens on each in turn: here, there, here, there. So every turn follows one of the other side,
 // and finds the machine as that left it; the null arm is the second turn here over the first.
 #include <array>
+#include <atomic>
 #include <stdexcept>
 
 #include <ATen/Parallel.h>
 
-#include "benchmarks/harness/counting_proxy.h"
 #include "benchmarks/harness/socket_bytes.h"
 #include "benchmarks/remote/bench.h"
 #include "examples/generation.h"
+#include "tests/support/relay.h"
 
 namespace djinn::benchmarks {
 namespace {
@@ -113,31 +114,36 @@ Pairs measure_pairs(Bench& bench, const Models& models, const std::string& arm, 
   return out;
 }
 
-// The same bytes counted by who passes them on. One segment warms up, one is counted.
-void measure_by_proxy(Bench& bench, std::vector<Goal>& up, std::vector<Goal>& down,
+// The same bytes counted by who hands them on: a second opinion on what the kernel says. One
+// segment is counted, those before it warm up.
+void measure_by_relay(Bench& bench, std::vector<Goal>& up, std::vector<Goal>& down,
                       const Promise& up_promise, const Promise& down_promise) {
-  CountingProxy proxy(port_of(bench.server.c_str()));
-  djinn::connect({.server = proxy.address()});
+  std::atomic<uint64_t> up_bytes = 0;
+  std::atomic<uint64_t> down_bytes = 0;
+  const testing::Relay relay(bench.server, [&](testing::Relay::Way way, auto piece) {
+    (way == testing::Relay::Way::kToServer ? up_bytes : down_bytes) += piece.size();
+  });
+  djinn::connect({.server = relay.address()});
   const Llama model = Llama::load(bench.model, at::Device("djinn"));
   for (const auto& [name, kv] : kKinds) {
     Decoder decoder(model, kv, positions(kWarmSegments + 2));
     std::vector<int64_t> ids;
     decoder.start(kPrompt);
     for (int i = 0; i <= kWarmSegments; ++i) segment(decoder, ids);
-    const uint64_t sent = proxy.up();
-    const uint64_t received = proxy.down();
+    const uint64_t sent = up_bytes;
+    const uint64_t received = down_bytes;
     segment(decoder, ids);
     const auto add = [&, kind = name](std::vector<Goal>& goals, const Promise& promise,
                                       uint64_t bytes) {
-      goals.push_back(judge(promise, {.arm = std::string("fp32/") + kind + ", counted by a proxy",
+      goals.push_back(judge(promise, {.arm = std::string("fp32/") + kind + ", counted by a relay",
                                       .value = {static_cast<double>(bytes) / kSegmentTokens},
                                       .null = {},
                                       .n = kSegmentTokens}));
     };
-    add(up, up_promise, proxy.up() - sent);
-    add(down, down_promise, proxy.down() - received);
+    add(up, up_promise, up_bytes - sent);
+    add(down, down_promise, down_bytes - received);
   }
-  bench.connect(true);  // Before the proxy goes.
+  bench.connect(true);  // Before the relay goes.
 }
 
 }  // namespace
@@ -173,7 +179,7 @@ void measure_decode(Bench& bench) {
                                  .null = {},
                                  .n = stats.plan_ops}));
   }
-  measure_by_proxy(bench, ups, downs, up, down);
+  measure_by_relay(bench, ups, downs, up, down);
   bench.report.add(std::move(times));
   bench.report.add(std::move(ups));
   bench.report.add(std::move(downs));
