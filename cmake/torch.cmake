@@ -35,6 +35,12 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   target_compile_definitions(djinn_torch INTERFACE HAVE_AVX2_CPU_DEFINITION HAVE_AVX512_CPU_DEFINITION)
 endif()
 
+# at::RecordFunction and others have other members without NDEBUG, and the wheel was built with it.
+string(TOUPPER "CMAKE_CXX_FLAGS_${CMAKE_BUILD_TYPE}" flags_of_build)
+if(NOT "${${flags_of_build}}" MATCHES "NDEBUG")
+  target_compile_definitions(djinn_torch INTERFACE NDEBUG)
+endif()
+
 # The headers that cost most, compiled once: a file that includes them takes 2 s instead of 8. Not <torch/torch.h>: it
 # spends 8 of its 16 s on templates that gcc instantiates again in every file, with or without a precompiled header.
 file(CONFIGURE OUTPUT torch_header.cc CONTENT "// Carrier of the precompiled LibTorch headers.\n")
