@@ -114,8 +114,10 @@ void group_norm_backward(const OperatorInfo& op, const Stack& stack) {
   same(args.tensor("grad_out"), input);
   const int64_t groups = args["group"].toInt();
   require(groups > 0 && args["C"].toInt() % groups == 0, "the channels cannot be grouped");
-  elements(args.tensor("mean"), args["N"].toInt() * groups);
-  elements(args.tensor("rstd"), args["N"].toInt() * groups);
+  int64_t statistics = 0;
+  require(!__builtin_mul_overflow(args["N"].toInt(), groups, &statistics), "too many groups");
+  elements(args.tensor("mean"), statistics);
+  elements(args.tensor("rstd"), statistics);
 }
 
 // The norms of each slice along the first or the last dimension.
