@@ -46,10 +46,10 @@ void PlanWriter::operand(StorageRecord& storage, Dtype dtype, std::span<const in
   slot(storage);
   const size_t rank = sizes.size();
   bool contiguous = true;
-  int64_t expected = 1;
+  uint64_t expected = 1;  // An empty tensor may have sizes whose product is no number: it wraps.
   for (size_t d = rank; d-- > 0;) {
-    contiguous &= strides[d] == expected;
-    expected *= std::max<int64_t>(sizes[d], 1);
+    contiguous &= static_cast<uint64_t>(strides[d]) == expected;
+    expected *= static_cast<uint64_t>(std::max<int64_t>(sizes[d], 1));
   }
   u8(static_cast<uint8_t>(dtype));
   u8(static_cast<uint8_t>(rank | (contiguous ? 64U : 0U) | (offset == 0 ? 128U : 0U)));
