@@ -24,7 +24,9 @@ int64_t nasty(std::mt19937_64& random, int64_t was) {
   static constexpr int64_t kNasty[] = {
       0,  1,       -1,        2,         3,         7,         16,        63,        64,
       65, 1 << 20, 1LL << 31, 1LL << 33, 1LL << 46, 1LL << 62, INT64_MAX, INT64_MIN, -64};
-  if (random() % 3 == 0) return was + static_cast<int64_t>(random() % 5) - 2;
+  if (random() % 3 == 0) {
+    return static_cast<int64_t>(static_cast<uint64_t>(was) + random() % 5 - 2);
+  }
   return kNasty[random() % std::size(kNasty)];
 }
 
