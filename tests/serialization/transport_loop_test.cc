@@ -15,17 +15,13 @@
 #include <gtest/gtest.h>
 
 #include "tests/conformance/transport/pair.h"
+#include "tests/support/sanitized.h"
 
 namespace djinn::transport {
 namespace {
 
 using namespace std::chrono_literals;
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kSanitized = true;
-#else
-constexpr bool kSanitized = false;
-#endif
+using testing::kSanitized;
 
 TEST(Loop, UsesIoUringWhereTheKernelAllowsIt) {
   const auto loop = make_loop({});
@@ -61,7 +57,7 @@ TEST(LoopDeathTest, UsesPollAndSaysWhyWhenIoUringIsForbidden) {
         const auto loop = make_loop({.single_thread = true});
         std::_Exit(loop && std::string((*loop)->kind()) == "poll" ? 0 : 1);
       },
-      testing::ExitedWithCode(0), "poll.*io_uring.*not permitted");
+      ::testing::ExitedWithCode(0), "poll.*io_uring.*not permitted");
 }
 
 TEST(Loop, KeepsAcceptingAfterDescriptorsRanOut) {
