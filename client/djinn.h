@@ -30,7 +30,7 @@ struct Options {
 // Names the servers, and connects to them now (otherwise at first use). What the environment says
 // (DJINN_SERVER, DJINN_TOKEN, DJINN_CONNECT_TIMEOUT_MS, DJINN_TIMEOUT_MS, DJINN_SHARE=0) is the
 // default of each field. Called again, it starts new sessions; tensors of the old ones are lost.
-DJINN_API void connect(Options options = {});
+DJINN_API void connect(const Options& options = {});
 
 // Sends what was recorded, and does not wait. Never needed for correctness: a long-running step may
 // start before the program reads its result.

@@ -19,6 +19,7 @@ c10::Stream stream_of(c10::Device device) {
       {c10::kPrivateUse1, device.has_index() ? device.index() : RemoteDevice::current_index()});
 }
 
+// NOLINTBEGIN(modernize-use-nodiscard): PyTorch calls these, through its interfaces.
 struct Guard final : c10::impl::DeviceGuardImplInterface {
   c10::DeviceType type() const override { return c10::kPrivateUse1; }
   c10::Device getDevice() const override {
@@ -92,8 +93,9 @@ struct Hooks final : at::PrivateUse1HooksInterface {
     resize_storage(storage, bytes);
   }
 };
+// NOLINTEND(modernize-use-nodiscard)
 
-[[maybe_unused]] const bool registered = [] {
+[[maybe_unused]] const bool kRegistered = [] {
   c10::register_privateuse1_backend("djinn");
   c10::SetAllocator(c10::kPrivateUse1, &remote_allocator());
   at::RegisterPrivateUse1HooksInterface(new Hooks);  // leaked: asked for until the process ends

@@ -6,6 +6,8 @@
 // registered one by one, enumerated from the dispatcher.
 #include <set>
 
+#include <ATen/SDPBackend.h>
+#include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/native/DispatchStub.h>
 #include <ATen/native/transformers/attention.h>
@@ -135,6 +137,7 @@ std::set<std::string> operators_to_intercept() {
 }
 
 // The same choice as on the CPU, so that the server's results are those of the CPU, bit for bit.
+// NOLINTNEXTLINE(readability-function-size): PyTorch's signature.
 int64_t choose_attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                          const std::optional<at::Tensor>& mask, double dropout, bool causal,
                          std::optional<double> scale, bool grouped) {
@@ -143,12 +146,6 @@ int64_t choose_attention(const at::Tensor& query, const at::Tensor& key, const a
   return choice == static_cast<int64_t>(at::SDPBackend::math)
              ? choice
              : static_cast<int64_t>(at::SDPBackend::overrideable);
-}
-
-int64_t choose_attention_op(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
-                            const std::optional<at::Tensor>& mask, double dropout, bool causal,
-                            std::optional<double> scale, bool grouped) {
-  return choose_attention(query, key, value, mask, dropout, causal, scale, grouped);
 }
 
 }  // namespace
@@ -162,7 +159,7 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
     library.impl(name.c_str(),
                  torch::CppFunction::makeFromBoxedFunctor(std::make_unique<RecordOne>()));
   }
-  library.impl("_fused_sdp_choice", TORCH_FN(choose_attention_op));
+  library.impl("_fused_sdp_choice", TORCH_FN(choose_attention));
 }
 
 TORCH_LIBRARY_IMPL(aten, AutogradPrivateUse1, library) {
@@ -187,15 +184,9 @@ TORCH_LIBRARY_IMPL(_, AutocastPrivateUse1, library) {
   library.fallback(torch::CppFunction::makeFallthrough());
 }
 
-// at::scaled_dot_product_attention asks this stub, not the operator.
-int64_t attention_stub(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
-                       const std::optional<at::Tensor>& mask, double dropout, bool causal,
-                       std::optional<double> scale, bool grouped) {
-  return choose_attention(query, key, value, mask, dropout, causal, scale, grouped);
-}
-
 }  // namespace djinn::client
 
 namespace at::native {
-REGISTER_PRIVATEUSE1_DISPATCH(_fused_sdp_choice_stub, &djinn::client::attention_stub)
+// at::scaled_dot_product_attention asks this stub, not the operator.
+REGISTER_PRIVATEUSE1_DISPATCH(_fused_sdp_choice_stub, &djinn::client::choose_attention)
 }  // namespace at::native

@@ -200,11 +200,10 @@ class Deferral {
     const auto& returns = op_.handle.schema().returns();
     writer.results(returns.size());
     for (size_t r = 0; r < returns.size(); ++r) {
-      if (op_.alias[r] >= 0) {
-        writer.not_new();
-      } else if (returns[r].type()->isSubtypeOf(*c10::TensorType::get())) {
+      const bool is_new = op_.alias[r] < 0;
+      if (is_new && returns[r].type()->isSubtypeOf(*c10::TensorType::get())) {
         write_deferred();
-      } else if (returns[r].type()->isSubtypeOf(*c10::ListType::ofTensors())) {
+      } else if (is_new && returns[r].type()->isSubtypeOf(*c10::ListType::ofTensors())) {
         const size_t count = list_length();
         writer.list(count);
         for (size_t i = 0; i < count; ++i) write_deferred();

@@ -188,8 +188,9 @@ void RemoteDevice::check_usable() {
 }
 
 void RemoteDevice::raise(const Error& error) {
-  if (error.code == ErrorCode::kOutOfMemory)
+  if (error.code == ErrorCode::kOutOfMemory) {
     TORCH_CHECK_WITH(OutOfMemoryError, false, error.message);
+  }
   TORCH_CHECK(false, error.message);
 }
 
@@ -398,7 +399,7 @@ namespace djinn {
 
 using client::RemoteDevice;
 
-void connect(Options options) {
+void connect(const Options& options) {
   RemoteDevice::configure(options);
   for (c10::DeviceIndex i = 0; i < RemoteDevice::count(); ++i) {
     const auto hold = RemoteDevice::lock();

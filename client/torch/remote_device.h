@@ -115,7 +115,7 @@ class RemoteDevice {
   [[noreturn]] static void raise(const Error& error);
   static void check_usable();
 
-  static std::recursive_mutex mutex_;
+  static std::recursive_mutex mutex_;  // NOLINT(readability-identifier-naming): a member, too.
 
   const c10::DeviceIndex index_;
   Options options_;

@@ -7,7 +7,7 @@
 #include <ATen/EmptyTensor.h>
 #include <ATen/ExpandUtils.h>
 #include <ATen/TensorIterator.h>
-#include <ATen/native/TypeProperties.h>
+#include <ATen/ops/result_type_native.h>
 #include <c10/core/WrapDimMinimal.h>
 
 namespace djinn::client {

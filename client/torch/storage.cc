@@ -58,7 +58,7 @@ class RemoteAllocator final : public c10::DeviceAllocator {
   c10::DataPtr allocate(size_t bytes) override {
     return allocate_on(RemoteDevice::current(), bytes);
   }
-  c10::DeleterFnPtr raw_deleter() const override { return nullptr; }
+  [[nodiscard]] c10::DeleterFnPtr raw_deleter() const override { return nullptr; }
   void copy_data(void* /*to*/, const void* /*from*/, size_t /*bytes*/) const override {
     TORCH_CHECK(false, "djinn: a remote tensor's bytes cannot be copied on the host");
   }

@@ -76,6 +76,7 @@ Tensor empty(IntArrayRef sizes, optional<c10::ScalarType> type, optional<c10::La
   return tensor;
 }
 
+// NOLINTNEXTLINE(readability-function-size): PyTorch's signature.
 Tensor new_empty_strided(const Tensor& self, IntArrayRef sizes, IntArrayRef strides,
                          optional<c10::ScalarType> type, optional<c10::Layout> layout,
                          optional<c10::Device> device, optional<bool> pin) {
