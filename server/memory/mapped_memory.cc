@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
 #include <new>
 
 namespace djinn::server {
@@ -38,10 +39,11 @@ MappedMemory::Range MappedMemory::reserve() {
     void* const mapping = mmap(nullptr, bytes + kHugePageBytes, PROT_READ | PROT_WRITE,
                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (mapping == MAP_FAILED) continue;
-    auto* const begin = reinterpret_cast<std::byte*>(
-        rounded_up(reinterpret_cast<uintptr_t>(mapping), kHugePageBytes));
+    void* begin = mapping;
+    size_t room = bytes + kHugePageBytes;
+    std::align(kHugePageBytes, bytes, begin, room);
     madvise(begin, bytes, MADV_HUGEPAGE);
-    return {begin, bytes, mapping, bytes + kHugePageBytes};
+    return {static_cast<std::byte*>(begin), bytes, mapping, bytes + kHugePageBytes};
   }
   throw std::bad_alloc();
 }

@@ -47,6 +47,7 @@ class Backend {
   [[nodiscard]] virtual bool dies_of_bad_indices() const { return false; }
   [[nodiscard]] virtual bool works_on_its_own() const { return false; }
   // May be called when memory is short (see Device).
+  // NOLINTNEXTLINE(performance-unnecessary-value-param): who overrides it keeps it.
   virtual void set_reclaim(Device::Reclaim /*reclaim*/) {}
 
   // Runs `body` with the thread prepared for this owner's work on this device. An Error: the

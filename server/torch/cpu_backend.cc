@@ -89,8 +89,8 @@ class CpuBackend final : public Backend {
   CpuBackend(const CpuBackend&) = delete;
   CpuBackend& operator=(const CpuBackend&) = delete;
 
-  c10::Device device() const override { return c10::Device(c10::kCPU); }
-  DeviceMemory memory() const override {
+  [[nodiscard]] c10::Device device() const override { return c10::Device(c10::kCPU); }
+  [[nodiscard]] DeviceMemory memory() const override {
     const MemoryUsage usage = CpuMemory::instance().usage();
     return {.budget_bytes = usage.budget, .used_bytes = usage.used, .peak_bytes = usage.peak};
   }
@@ -119,7 +119,9 @@ class CpuBackend final : public Backend {
             c10::DataPtr(memory, nullptr, &drop_nothing, device()), nullptr, false};
   }
 
-  Kernel kernel_of(std::string_view name) const override { return cpu_kernel_of(name); }
+  [[nodiscard]] Kernel kernel_of(std::string_view name) const override {
+    return cpu_kernel_of(name);
+  }
 
   Result<> enter(const Owner& owner, const std::function<void()>& body) override {
     thread_local int threads = 0;  // OpenMP keeps this per thread.

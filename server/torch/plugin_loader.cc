@@ -48,11 +48,10 @@ std::string plugin_path(const std::string& name) {
   const ssize_t length = readlink("/proc/self/exe", self.data(), self.size() - 1);
   std::string folder(self.data(), static_cast<size_t>(length < 0 ? 0 : length));
   folder.resize(folder.rfind('/') == std::string::npos ? 0 : folder.rfind('/'));
-  const std::string first = folder + "/../lib/" + name;
-  for (const std::string& path : {first, folder + "/../" DJINN_INSTALL_LIBDIR "/" + name}) {
-    if (access(path.c_str(), R_OK) == 0) return path;
-  }
-  return first;
+  const std::string built = folder + "/../lib/" + name;
+  const std::string installed = folder + "/../" DJINN_INSTALL_LIBDIR "/" + name;
+  const auto is_there = [](const std::string& path) { return access(path.c_str(), R_OK) == 0; };
+  return !is_there(built) && is_there(installed) ? installed : built;
 }
 
 Result<const DevicePlugin*> load_plugin(const std::string& path) {

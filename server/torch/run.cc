@@ -209,12 +209,12 @@ void Run::entry(uint32_t index) {
 }
 
 void Run::die(uint32_t index) {
-  static const SharedError kDied = lost("the storage was used after its release");
+  static const SharedError died = lost("the storage was used after its release");
   Slot& slot = program_.slots[index];
   if (slot.state == Slot::State::kLost) return;
   if (slot.state == Slot::State::kTable) session_.table.erase(slot.id);
   slot.cell = &program_.cells[index];
-  slot.cell->fail(kDied);
+  slot.cell->fail(died);
   slot.state = Slot::State::kLost;
 }
 

@@ -47,14 +47,18 @@ class CudaBackend final : public Backend {
     start_device_memory(device_.index(), budget_bytes_);
   }
 
-  c10::Device device() const override { return device_; }
-  DeviceMemory memory() const override { return device_memory(device_.index(), budget_bytes_); }
+  [[nodiscard]] c10::Device device() const override { return device_; }
+  [[nodiscard]] DeviceMemory memory() const override {
+    return device_memory(device_.index(), budget_bytes_);
+  }
   std::shared_ptr<Buffer> stage(uint64_t bytes, const Owner& /*owner*/) override {
     return std::make_shared<CudaBuffer>(pinned(bytes), bytes);
   }
-  Kernel kernel_of(std::string_view name) const override { return device_kernel_of(name); }
-  bool dies_of_bad_indices() const override { return true; }
-  bool works_on_its_own() const override { return true; }
+  [[nodiscard]] Kernel kernel_of(std::string_view name) const override {
+    return device_kernel_of(name);
+  }
+  [[nodiscard]] bool dies_of_bad_indices() const override { return true; }
+  [[nodiscard]] bool works_on_its_own() const override { return true; }
   void set_reclaim(Device::Reclaim reclaim) override {
     const std::scoped_lock lock(reclaim_mutex_);
     reclaim_ = std::move(reclaim);

@@ -26,6 +26,7 @@ void track(Owners& owners, const TraceEntry& entry) {
       const size_t dirty = owners.take(entry.addr_, entry.size_, current_owner, overwrites);
       if (dirty == 0) return;
       // An error stays in the runtime until the kernel behind it is started, which throws it.
+      // NOLINTNEXTLINE(performance-no-int-to-ptr): the allocator gives the address as a number.
       C10_CUDA_ERROR_HANDLED(cudaMemsetAsync(reinterpret_cast<void*>(entry.addr_), 0, dirty,
                                              static_cast<cudaStream_t>(entry.stream_)));
       return;

@@ -6,7 +6,7 @@
 
 extern "C" __attribute__((visibility("default"))) const djinn::server::DevicePlugin*
 djinn_device_plugin() {
-  static constexpr djinn::server::DevicePlugin plugin{
+  static constexpr djinn::server::DevicePlugin kPlugin{
       .build = DJINN_PLUGIN_BUILD, .open = &djinn::server::cuda::make_cuda_backend};
-  return &plugin;
+  return &kPlugin;
 }
