@@ -33,9 +33,9 @@ double gemm_gflops(bool bfloat16) {
   const int threads = at::get_num_threads();
   at::set_num_threads(1);
   const auto a = at::rand({kSide, kSide}).to(bfloat16 ? at::kBFloat16 : at::kFloat);
-  std::vector<double> rates;
-  for (int i = 0; i < 8; ++i) {
-    rates.push_back(2e-9 * kSide * kSide * kSide / seconds_of([&] { (void)at::mm(a, a); }));
+  std::vector<double> rates(8);
+  for (double& rate : rates) {
+    rate = 2e-9 * kSide * kSide * kSide / seconds_of([&] { (void)at::mm(a, a); });
   }
   at::set_num_threads(threads);
   return median(rates);

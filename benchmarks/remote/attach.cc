@@ -61,8 +61,8 @@ int attach_child(const Bench& bench) {
   const SocketBytes socket = socket_bytes(port_of(bench.server.c_str()));
   // The same again, in a session that knows everything: what of it is compute, and the prompt's
   // bytes.
-  std::vector<double> compute;
-  for (int i = 0; i < 3; ++i) compute.push_back(first_token(model));
+  std::vector<double> compute(3);
+  for (double& seconds : compute) seconds = first_token(model);
   const uint64_t prompt_bytes = (djinn::stats().upload_bytes - stats.upload_bytes) / compute.size();
   const nlohmann::json line = {{"overhead_ms", (total - median(compute)) * 1e3},
                                {"compute_ms", median(compute) * 1e3},

@@ -117,7 +117,7 @@ nlohmann::json run_child(const Bench& bench, const std::string& part, const std:
 
 }  // namespace djinn::benchmarks
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) {  // NOLINT(bugprone-exception-escape): then it ends, loudly.
   CLI::App app(
       "What a remote device costs, as ratios measured in this run with interleaved arms.\n"
       "Exit status: 0 if every goal is PASS, 1 if one is not, 2 if it could not be measured.");

@@ -48,7 +48,7 @@ Goal measure(Bench& bench, const Promise& promise, const std::string& arm, KvKin
   Rounds rounds(bench.rounds);
   rounds.run([&](int) {
     // A sequence of its own, so that every round has the same lengths.
-    const int64_t length = kPrompt.size() + kSteps * (kTurns + kWarmTurns) + 1;
+    const int64_t length = std::ssize(kPrompt) + int64_t{kSteps} * (kTurns + kWarmTurns) + 1;
     Decoder eager(local, kv, length);
     Decoder null(local, kv, length);
     Decoder recorded(remote, kv, length);
@@ -70,7 +70,7 @@ Goal measure(Bench& bench, const Promise& promise, const std::string& arm, KvKin
     }
     samples.value.push_back(recorded_s / ((eager_s + null_s) / 2));
     samples.null.push_back(null_s / eager_s);
-    samples.n += kSteps * kTurns;
+    samples.n += uint64_t{kSteps} * kTurns;
     per_op.push_back(recorded_s / static_cast<double>(ops) * 1e6);
   });
   bench.report.note("recording " + arm + ": " + std::to_string(median(per_op)).substr(0, 5) +

@@ -77,7 +77,7 @@ Goal measure(Bench& bench, const Promise& promise, const std::string& arm, int t
     }
     samples.value.push_back(median(trips.ours) / median(trips.raw));
     samples.null.push_back(median(trips.null) / median(trips.raw));
-    samples.n += kBatch * kBatches;
+    samples.n += uint64_t{kBatch} * kBatches;
     all.append(trips);
   });
   pin(0, -1);
