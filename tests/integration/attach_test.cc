@@ -16,6 +16,7 @@
 
 #include "client/djinn.h"
 #include "tests/support/app_process.h"
+#include "tests/support/http_peer.h"
 #include "tests/support/server_process.h"
 
 namespace djinn::testing {
@@ -49,10 +50,43 @@ class Weights {
   std::string folder_;
 };
 
+// A server that says what it shares.
+class SharingServer {
+ public:
+  [[nodiscard]] const ServerProcess& process() const { return server_; }
+  [[nodiscard]] const std::string& address() const { return server_.address(); }
+  // It shares bytes once it has hashed them itself.
+  void wait_until_it_shares(uint64_t bytes) const {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    while (shared_bytes() < bytes) {
+      ASSERT_LT(std::chrono::steady_clock::now(), deadline)
+          << shared_bytes() << " bytes are shared";
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+  }
+
+ private:
+  [[nodiscard]] uint64_t shared_bytes() const {
+    const std::string page = http_body(admin_, "/metrics");
+    const std::string name = "\ndjinn_artifact_bytes ";
+    const size_t at = page.find(name);
+    return at == std::string::npos ? 0 : std::stoull(page.substr(at + name.size()));
+  }
+
+  transport::Address admin_{
+      .kind = transport::Address::Kind::kUnix,
+      .host = ::testing::TempDir() + "djinn-attach-" + std::to_string(getpid()) + ".sock"};
+  ServerProcess server_{{"--threads", "1", "--admin", admin_.text()}};
+};
+
 std::unique_ptr<AppProcess> load(const Weights& weights, const ServerProcess& server) {
   const std::vector<std::string> args{"weights", "djinn", weights.path(), "8"};
   return std::make_unique<AppProcess>(args, server.address(),
                                       std::vector<std::string>{"HOME=" + weights.folder()});
+}
+
+std::unique_ptr<AppProcess> load(const Weights& weights, const SharingServer& server) {
+  return load(weights, server.process());
 }
 
 void connect_to(const std::string& address) {
@@ -62,7 +96,7 @@ void connect_to(const std::string& address) {
 
 TEST(ASecondApp, SendsNoWeightsAndHashesNone) {
   const Weights weights;
-  const ServerProcess server({"--threads", "1"});
+  const SharingServer server;
   connect_to(server.address());
   const auto before = static_cast<int64_t>(server_stats().device_bytes);
   const auto first = load(weights, server);
@@ -70,6 +104,7 @@ TEST(ASecondApp, SendsNoWeightsAndHashesNone) {
   const auto one_copy = static_cast<int64_t>(server_stats().device_bytes) - before;
   EXPECT_GE(one_copy, kBytes);
 
+  server.wait_until_it_shares(kBytes);
   const auto second = load(weights, server);
   EXPECT_EQ(second->line(), sum);
   const auto two_apps = static_cast<int64_t>(server_stats().device_bytes) - before;
@@ -87,13 +122,14 @@ TEST(ASecondApp, SendsNoWeightsAndHashesNone) {
 
 TEST(ASecondApp, AfterTheFirstHasGoneSendsNoWeights) {
   const Weights weights;
-  const ServerProcess server({"--threads", "1"});
+  const SharingServer server;
   std::string sum;
   for (int app = 0; app < 3; ++app) {
     const auto it = load(weights, server);
     const std::string its_sum = it->line();
     if (app == 0) sum = its_sum;
     EXPECT_EQ(its_sum, sum);
+    server.wait_until_it_shares(kBytes);
     EXPECT_EQ(it->wait(), 0) << it->errors();
     EXPECT_EQ(it->stat("hashed_bytes"), app == 0 ? kBytes : 0);
     EXPECT_LT(it->stat("bytes_sent"), app == 0 ? 2 * kBytes : kLittle);
@@ -116,7 +152,7 @@ TEST(ASecondApp, HashesAFileThatChanged) {
 
 TEST(SharedWeights, AreCopiedBeforeOneAppWritesThem) {
   const Weights weights;
-  const ServerProcess server({"--threads", "1"});
+  const SharingServer server;
   const auto writer = load(weights, server);
   const auto reader = load(weights, server);
   const double sum = std::stod(writer->line());
@@ -124,6 +160,7 @@ TEST(SharedWeights, AreCopiedBeforeOneAppWritesThem) {
   writer->write("add");
   EXPECT_EQ(std::stod(writer->line()), sum + kFloats);
   // Who comes later gets what the file says, not what was written.
+  server.wait_until_it_shares(kBytes);
   const auto later = load(weights, server);
   EXPECT_EQ(std::stod(later->line()), sum);
   reader->write("add");

@@ -237,7 +237,7 @@ TEST_F(Interrupts, DoNotHarmUploadsAndOtherCalls) {
   connect_to(server);
   Tensor there;
   EXPECT_EQ(interrupted([&] {
-              for (int i = 0; i < 5; ++i) there = at::full({16 << 20}, 1.0F + i).to(kDevice);
+              for (int i = 0; i < 5; ++i) there = at::full({16 << 20}, 1.0 + i).to(kDevice);
               for (int i = 0; i < 20'000; ++i) there.select(0, 0).add_(1);
             }),
             "");
