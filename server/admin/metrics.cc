@@ -94,6 +94,19 @@ void add_artifacts(Page& page, const ArtifactStats& artifacts) {
   page.count("artifact_evicted_bytes_total", "Unused weights that went.", artifacts.evicted_bytes);
   page.count("artifact_refused_total", "Uploads whose bytes were not what their name said.",
              artifacts.refused);
+  const DiskStats& disk = artifacts.disk;
+  page.gauge("disk_artifacts", "Shared weights that the disk cache has.");
+  page.sample(disk.artifacts);
+  page.gauge("disk_bytes", "What their files take.");
+  page.sample(disk.bytes);
+  page.count("disk_hits_total", "Weights read from disk, and right.", disk.hits);
+  page.count("disk_read_bytes_total", "Bytes read.", disk.bytes_read);
+  page.count("disk_written_bytes_total", "Bytes written.", disk.bytes_written);
+  page.count("disk_corrupt_files_total", "Files that were not what they should be, and deleted.",
+             disk.corrupt_files);
+  page.count("disk_evicted_bytes_total", "Bytes of files that made room for others.",
+             disk.evicted_bytes);
+  page.count("disk_failed_writes_total", "Weights that could not be written.", disk.failed_writes);
 }
 
 void add_tenant_memory(Page& page, const ServerReport& report, const char* name, const char* help,

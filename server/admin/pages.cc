@@ -40,6 +40,17 @@ Json to_json(const TierStats& moved) {
           {"refusals", moved.refusals}};
 }
 
+Json to_json(const DiskStats& disk) {
+  return {{"artifacts", disk.artifacts},
+          {"bytes", disk.bytes},
+          {"hits", disk.hits},
+          {"read_bytes", disk.bytes_read},
+          {"written_bytes", disk.bytes_written},
+          {"corrupt_files", disk.corrupt_files},
+          {"evicted_bytes", disk.evicted_bytes},
+          {"failed_writes", disk.failed_writes}};
+}
+
 Json to_json(const ArtifactStats& artifacts) {
   return {{"artifacts", artifacts.artifacts},
           {"bytes", artifacts.bytes},
@@ -48,7 +59,8 @@ Json to_json(const ArtifactStats& artifacts) {
           {"hits", artifacts.hits},
           {"saved_bytes", artifacts.bytes_saved},
           {"evicted_bytes", artifacts.evicted_bytes},
-          {"refused", artifacts.refused}};
+          {"refused", artifacts.refused},
+          {"disk", to_json(artifacts.disk)}};
 }
 
 Json memory(const ServerReport& report) {

@@ -121,10 +121,15 @@ std::string memory_text(const Json& page) {
   shared.add({"", count(artifacts, "artifacts"), size(artifacts, "bytes"),
               size(artifacts, "unused_bytes"), count(artifacts, "offers"), count(artifacts, "hits"),
               size(artifacts, "saved_bytes")});
+  const Json& files = artifacts.at("disk");
+  Table disk({"ON DISK", "COUNT", "BYTES", "HITS", "READ", "WRITTEN", "CORRUPT"}, 1);
+  disk.add({"", count(files, "artifacts"), size(files, "bytes"), count(files, "hits"),
+            size(files, "read_bytes"), size(files, "written_bytes"),
+            count(files, "corrupt_files")});
   return tiers.text() + "\n" +
          (tiered ? moved_text(page.at("moved"))
                  : "Nothing leaves the device: it has no limit, or its memory has no tiers.\n") +
-         "\n" + shared.text();
+         "\n" + shared.text() + "\n" + disk.text();
 }
 
 std::string tenants_text(const Json& page) {

@@ -53,7 +53,14 @@ ServerReport report() {
                         .unused_bytes = 58,
                         .evicted_bytes = 59,
                         .unwritten_bytes = 0,
-                        .disk = {}},
+                        .disk = {.artifacts = 101,
+                                 .bytes = 102,
+                                 .hits = 103,
+                                 .bytes_read = 104,
+                                 .bytes_written = 105,
+                                 .corrupt_files = 106,
+                                 .evicted_bytes = 107,
+                                 .failed_writes = 108}},
           .tiers = {.tiered = true,
                     .device = {.budget = 61, .used = 62, .peak = 63, .largest_free = 64},
                     .host = {.budget = 65, .used = 66, .peak = 67, .largest_free = 68},
@@ -90,7 +97,10 @@ TEST(Pages, MemoryHasEveryFigure) {
               "prefetches": 76, "prefetched_bytes": 77, "prefetches_useful": 78,
               "prefetches_late": 79, "prefetches_wasted": 80, "packs": 82, "refusals": 81},
     "artifacts": {"artifacts": 56, "bytes": 57, "unused_bytes": 58, "offers": 51, "hits": 52,
-                  "saved_bytes": 53, "evicted_bytes": 59, "refused": 55}})"));
+                  "saved_bytes": 53, "evicted_bytes": 59, "refused": 55,
+                  "disk": {"artifacts": 101, "bytes": 102, "hits": 103, "read_bytes": 104,
+                           "written_bytes": 105, "corrupt_files": 106, "evicted_bytes": 107,
+                           "failed_writes": 108}}})"));
 }
 
 TEST(Pages, SessionsAndTenantsHaveEveryFigure) {
@@ -165,6 +175,14 @@ TEST(Pages, MetricsAreWhatPrometheusReads) {
       {"djinn_artifact_saved_bytes_total", 53},
       {"djinn_artifact_evicted_bytes_total", 59},
       {"djinn_artifact_refused_total", 55},
+      {"djinn_disk_artifacts", 101},
+      {"djinn_disk_bytes", 102},
+      {"djinn_disk_hits_total", 103},
+      {"djinn_disk_read_bytes_total", 104},
+      {"djinn_disk_written_bytes_total", 105},
+      {"djinn_disk_corrupt_files_total", 106},
+      {"djinn_disk_evicted_bytes_total", 107},
+      {"djinn_disk_failed_writes_total", 108},
       {"djinn_sessions", 1},
       {"djinn_tenant_sessions{tenant=\"alice\"}", 41},
       {"djinn_tenant_limit_bytes{tenant=\"alice\",tier=\"device\"}", 91},

@@ -33,7 +33,10 @@ Json memory_page() {
               "prefetches": 11, "prefetched_bytes": 11534336, "prefetches_useful": 9,
               "prefetches_late": 1, "prefetches_wasted": 2, "packs": 4, "refusals": 0},
     "artifacts": {"artifacts": 2, "bytes": 2048, "unused_bytes": 1024, "offers": 4, "hits": 3,
-                  "saved_bytes": 3072, "evicted_bytes": 0, "refused": 0}})");
+                  "saved_bytes": 3072, "evicted_bytes": 0, "refused": 0,
+                  "disk": {"artifacts": 1, "bytes": 1024, "hits": 2, "read_bytes": 2048,
+                           "written_bytes": 1024, "corrupt_files": 0, "evicted_bytes": 0,
+                           "failed_writes": 0}}})");
 }
 
 TEST(Tables, ShowMemory) {
@@ -54,7 +57,10 @@ TEST(Tables, ShowMemory) {
             "refused, nothing could leave      0\n"
             "\n"
             "SHARED WEIGHTS  COUNT    BYTES   UNUSED  ASKED FOR  THERE    SAVED\n"
-            "                    2  2.0 KiB  1.0 KiB          4      3  3.0 KiB\n");
+            "                    2  2.0 KiB  1.0 KiB          4      3  3.0 KiB\n"
+            "\n"
+            "ON DISK  COUNT    BYTES  HITS     READ  WRITTEN  CORRUPT\n"
+            "             1  1.0 KiB     2  2.0 KiB  1.0 KiB        0\n");
   Json flat = memory_page();
   flat["tiered"] = false;
   EXPECT_THAT(memory_text(flat), Not(HasSubstr("host ")));
