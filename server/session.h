@@ -117,7 +117,7 @@ class Session final : public transport::FrameSink {
   std::unique_ptr<Task> arriving_;    // A job whose payload is on its way.
   uint64_t inline_bytes_queued_ = 0;  // Of jobs in flight.
   std::deque<PendingStats> pending_stats_;
-  std::deque<Offered> offers_;  // In order; the first waits for the disk.
+  std::deque<Offered> offers_;  // In order; the first waits for a disk or a hash.
   std::shared_ptr<const Unit> asks_ = std::make_shared<Unit>();  // Loads end when it dies.
   uint64_t answers_due_ = 0;
   std::vector<Report> reports_;       // Of a job that ran here.

@@ -55,7 +55,7 @@ inline constexpr uint32_t kOperatorsMax = 1
                                           << 14;  // Asked about in one Operators; more are refused.
 inline constexpr uint32_t kArtifactOffersMax = 4096;  // Artifacts asked for in one question.
 inline constexpr uint32_t kOffersPendingMax =
-    16;  // Such questions that wait for the disk; more are refused (kExhausted).
+    16;  // Such questions that wait for a disk or a hash; more are refused (kExhausted).
 inline constexpr uint32_t kDiskArtifactsMax = 1 << 16;  // Files of a disk cache; one goes for each.
 inline constexpr uint64_t kDiskWriteBytesQueuedMax =
     uint64_t{1} << 30;  // Verified and not written; then no more are verified.

@@ -182,10 +182,9 @@ ArtifactStore::ArtifactStore(const ArtifactKey& key, ArtifactDisk disk, uint64_t
     : key_(key),
       disk_(std::move(disk)),
       shelf_(std::make_shared<Shelf>(unused_bytes_max)),
-      verifier_([this] { verify_main(); }) {
+      verifier_([this] { verify_main(); }),
+      loader_([this] { load_main(); }) {
   pthread_setname_np(verifier_.native_handle(), "djinn-verify");
-  if (disk_.cache == nullptr) return;
-  loader_ = std::thread([this] { load_main(); });
   pthread_setname_np(loader_.native_handle(), "djinn-load");
 }
 
@@ -195,9 +194,10 @@ ArtifactStore::~ArtifactStore() {
     stopping_ = true;
     wanted_.notify_all();
     load_wanted_.notify_all();
+    verified_.notify_all();
   }
   verifier_.join();
-  if (loader_.joinable()) loader_.join();
+  loader_.join();
   shelf_->close();
 }
 
@@ -211,8 +211,10 @@ std::shared_ptr<Buffer> ArtifactStore::offer(const ArtifactName& name, uint64_t 
   return found;
 }
 
-bool ArtifactStore::is_on_disk(const Wanted& wanted) const {
-  return disk_.cache != nullptr && disk_.cache->has(wanted.name, wanted.bytes);
+bool ArtifactStore::is_coming(const Wanted& wanted) const {
+  if (disk_.cache != nullptr && disk_.cache->has(wanted.name, wanted.bytes)) return true;
+  MutexLock lock(mutex_);
+  return verifying_.contains(wanted.name);
 }
 
 void ArtifactStore::load(Load load) {
@@ -229,6 +231,7 @@ std::shared_ptr<Buffer> ArtifactStore::add(const ArtifactName& name,
   item->content = std::move(content);
   std::shared_ptr<Buffer> lent = shelf_->lend_new(item);
   MutexLock lock(mutex_);
+  verifying_.insert(name);
   checks_.push_back({.item = std::move(item), .content = lent, .done = std::move(done)});
   wanted_.notify_one();
   return lent;
@@ -306,6 +309,11 @@ void ArtifactStore::verify_main() {
 void ArtifactStore::verify(Check check) {
   const bool good = artifact_name(key_, check.content->bytes()) == check.item->name;
   shelf_->judge(check.item, good);
+  {
+    MutexLock lock(mutex_);
+    verifying_.erase(verifying_.find(check.item->name));
+    verified_.notify_all();
+  }
   const bool write = good && disk_.cache != nullptr;
   if (!write) check.content->drop_host();
   check.done(good);
@@ -353,9 +361,16 @@ bool ArtifactStore::wanted_still(const Load& load) const {
   return !stopping_;
 }
 
+void ArtifactStore::wait_until_verified(const ArtifactName& name) {
+  MutexLock lock(mutex_);
+  while (!stopping_ && verifying_.contains(name)) verified_.wait(mutex_);
+}
+
 std::shared_ptr<Buffer> ArtifactStore::load_one(const Wanted& wanted, const std::string& tenant) {
+  wait_until_verified(wanted.name);
   auto found = shelf_->find(wanted.name, wanted.bytes, false);  // Others may have wanted it too.
   if (found == nullptr) {
+    if (disk_.cache == nullptr) return nullptr;
     const auto staged = stage(wanted.bytes, tenant);
     if (!staged || !disk_.cache->read(wanted.name, (*staged)->bytes())) return nullptr;
     (*staged)->drop_host();

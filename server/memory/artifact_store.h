@@ -5,11 +5,12 @@
 // hashed them and the name is right. Why not before: else one tenant could give others bytes that
 // are not what their name says. What nobody uses stays for the next one, least recently used first
 // out, up to a bound.
-// With a disk cache, what is verified is also written to disk, when nothing waits to be verified;
-// until then its bytes stay where they are, unless memory is wanted. What is on disk only is loaded
-// by another thread, which verifies it: whoever asked is answered when it is there.
-// Ownership: users share buffers; a buffer dies when it is neither used nor kept here. Users may
-// outlive the store. Threading: any thread.
+// Who asks for bytes that are being hashed is answered when that has ended: sending them again
+// would take longer. With a disk cache, what is verified is also written to disk, when nothing
+// waits to be verified; until then its bytes stay where they are, unless memory is wanted. What is
+// on disk only is loaded by another thread, which verifies it: whoever asked is answered when it is
+// there. Ownership: users share buffers; a buffer dies when it is neither used nor kept here. Users
+// may outlive the store. Threading: any thread.
 #pragma once
 
 #include <condition_variable>
@@ -19,6 +20,7 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <unordered_set>
 #include <vector>
 
 #include "serialization/base/mutex.h"
@@ -71,11 +73,11 @@ class ArtifactStore {
     ArtifactName name;
     uint64_t bytes = 0;
   };
-  // It may be loaded. Never waits for the disk.
-  [[nodiscard]] bool is_on_disk(const Wanted& wanted) const;
-  // Loads them in the order of the calls, if they still are as they should be; then `done` runs on
-  // the store's thread with one buffer each, null for what is not there. Never, if `asker` has died
-  // by then.
+  // It is on disk, or is being verified. Never waits.
+  [[nodiscard]] bool is_coming(const Wanted& wanted) const;
+  // Waits for them and loads them, in the order of the calls, if they are as they should be; then
+  // `done` runs on the store's thread with one buffer each, null for what is not there. Never, if
+  // `asker` has died by then.
   struct Load {
     std::vector<Wanted> wanted;
     std::string tenant;  // who pays for the memory
@@ -114,6 +116,7 @@ class ArtifactStore {
   [[nodiscard]] bool writes_first() const REQUIRES(mutex_);
   void load_main();
   [[nodiscard]] bool wanted_still(const Load& load) const;
+  void wait_until_verified(const ArtifactName& name);
   std::shared_ptr<Buffer> load_one(const Wanted& wanted, const std::string& tenant);
   Result<std::shared_ptr<Buffer>> stage(uint64_t bytes, const std::string& tenant);
   void tell_if_settled() REQUIRES(mutex_);
@@ -126,7 +129,10 @@ class ArtifactStore {
   std::condition_variable_any wanted_;
   std::condition_variable_any settled_;
   std::condition_variable_any load_wanted_;
+  std::condition_variable_any verified_;
   std::deque<Check> checks_ GUARDED_BY(mutex_);
+  // Of checks_ and of the one that is being hashed.
+  std::unordered_multiset<ArtifactName, ArtifactNameHash> verifying_ GUARDED_BY(mutex_);
   std::deque<Check> writes_ GUARDED_BY(mutex_);  // Verified, and not on disk.
   uint64_t write_bytes_ GUARDED_BY(mutex_) = 0;
   uint64_t unwritten_bytes_ GUARDED_BY(mutex_) = 0;
@@ -135,7 +141,7 @@ class ArtifactStore {
   bool loading_ GUARDED_BY(mutex_) = false;
   bool stopping_ GUARDED_BY(mutex_) = false;
   std::thread verifier_;  // Last: they use all of the above.
-  std::thread loader_;    // Only with a disk cache.
+  std::thread loader_;
 };
 
 }  // namespace djinn::server

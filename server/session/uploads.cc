@@ -115,7 +115,7 @@ Result<Offered> Uploads::offer(const codec::Offer& offer) {
         .name = to_name(offer.names.subspan(i * codec::kArtifactNameBytes)),
         .bytes = offer.lengths[i]};
     auto buffer = artifacts_.offer(wanted.name, wanted.bytes);
-    const bool loading = buffer == nullptr && artifacts_.is_on_disk(wanted);
+    const bool loading = buffer == nullptr && artifacts_.is_coming(wanted);
     out.have.push_back(buffer != nullptr);
     if (loading) out.loads.push_back({.place = i, .upload = id, .wanted = wanted});
     if (buffer == nullptr && !loading) continue;

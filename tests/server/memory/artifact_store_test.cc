@@ -76,6 +76,52 @@ TEST_F(Artifacts, AreNotSharedUnderAWrongName) {
   EXPECT_EQ(mine->bytes()[0], std::byte{2}) << "its own bytes are still its own";
 }
 
+// Content that nobody can read until it is let.
+class ShyBuffer final : public Buffer {
+ public:
+  ShyBuffer(std::shared_ptr<Buffer> content, std::shared_future<void> may)
+      : content_(std::move(content)), may_(std::move(may)), reader_(std::this_thread::get_id()) {}
+  std::span<std::byte> bytes() override {
+    if (std::this_thread::get_id() != reader_) may_.wait();
+    return content_->bytes();
+  }
+  uint64_t length() override { return content_->bytes().size(); }
+
+ private:
+  std::shared_ptr<Buffer> content_;
+  std::shared_future<void> may_;
+  std::thread::id reader_;  // The test, which may.
+};
+
+TEST_F(Artifacts, WhoAsksForWhatIsBeingVerifiedIsAnsweredThen) {
+  ArtifactStore store(key, 1 << 20);
+  std::promise<void> may;
+  const std::shared_future<void> may_read = may.get_future().share();
+  const auto good = store.add(name(1), std::make_shared<ShyBuffer>(content(1), may_read), ignore);
+  const auto bad = store.add(name(2), std::make_shared<ShyBuffer>(content(3), may_read), ignore);
+  EXPECT_EQ(store.offer(name(1), kSize), nullptr);
+  EXPECT_TRUE(store.is_coming({.name = name(1), .bytes = kSize}));
+  EXPECT_TRUE(store.is_coming({.name = name(2), .bytes = kSize}));
+  EXPECT_FALSE(store.is_coming({.name = name(4), .bytes = kSize}));
+  std::atomic<bool> answered = false;
+  std::vector<std::shared_ptr<Buffer>> loaded;
+  const auto asker = std::make_shared<int>();
+  store.load({.wanted = {{.name = name(1), .bytes = kSize}, {.name = name(2), .bytes = kSize}},
+              .tenant = "alice",
+              .asker = asker,
+              .done = [&](auto buffers) {
+                loaded = std::move(buffers);
+                answered = true;
+              }});
+  EXPECT_FALSE(answered) << "nobody knows yet whether the bytes are right";
+  may.set_value();
+  store.settle();
+  ASSERT_TRUE(answered);
+  EXPECT_EQ(loaded.at(0).get(), good.get());
+  EXPECT_EQ(loaded.at(1), nullptr) << "they were not what their name said";
+  EXPECT_FALSE(store.is_coming({.name = name(1), .bytes = kSize})) << "it is there";
+}
+
 TEST_F(Artifacts, OfTwoUploadersTheFirstIsShared) {
   ArtifactStore store(key, 1 << 20);
   const auto one = store.add(name(1), content(1), ignore);
@@ -183,7 +229,7 @@ struct ArtifactsOnDisk : Artifacts {
   }
   void add(uint8_t fill) const { (void)store->add(named(fill), content(fill), ignore); }
   [[nodiscard]] bool is_on_disk(uint8_t fill) const {
-    return store->is_on_disk({.name = named(fill), .bytes = kSize});
+    return store->is_coming({.name = named(fill), .bytes = kSize});
   }
   [[nodiscard]] std::vector<std::shared_ptr<Buffer>> load(std::vector<uint8_t> fills) const {
     std::vector<ArtifactStore::Wanted> wanted;
