@@ -244,8 +244,12 @@ uint64_t ArtifactStore::evict(uint64_t bytes) {
   uint64_t dropped_bytes = 0;
   {
     MutexLock lock(mutex_);
-    dropped.swap(writes_);
-    dropped_bytes = std::exchange(write_bytes_, 0);
+    while (!writes_.empty() && freed + dropped_bytes < bytes) {
+      dropped_bytes += writes_.front().item->bytes;
+      dropped.push_back(std::move(writes_.front()));
+      writes_.pop_front();
+    }
+    write_bytes_ -= dropped_bytes;
     unwritten_bytes_ += dropped_bytes;
     tell_if_settled();
   }
