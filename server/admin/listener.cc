@@ -85,7 +85,7 @@ class PollListener final : public Listener {
   PollListener(const PollListener&) = delete;
   PollListener& operator=(const PollListener&) = delete;
 
-  const transport::Address& address() const override { return address_; }
+  [[nodiscard]] const transport::Address& address() const override { return address_; }
 
  private:
   void main() {

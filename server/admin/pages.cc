@@ -12,7 +12,11 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-double seconds(uint64_t ns) { return static_cast<double>(ns / 1'000'000) / 1e3; }
+// To the millisecond.
+double seconds(uint64_t ns) {
+  const uint64_t ms = ns / 1'000'000;
+  return static_cast<double>(ms) / 1e3;
+}
 
 Json to_json(const MemoryUsage& usage) {
   return {{"budget_bytes", usage.budget},
