@@ -93,8 +93,8 @@ std::string limit(const Json& memory) {
 std::string age_text(double seconds) {
   const auto whole = static_cast<uint64_t>(seconds);
   if (whole < 120) return std::to_string(whole) + " s";
-  if (whole < 2 * 3600) return std::to_string(whole / 60) + " min";
-  if (whole < 48 * 3600) return std::to_string(whole / 3600) + " h";
+  if (whole < 7200) return std::to_string(whole / 60) + " min";
+  if (whole < 172'800) return std::to_string(whole / 3600) + " h";
   return std::to_string(whole / 86400) + " d";
 }
 

@@ -23,7 +23,6 @@ namespace {
 using graph::PlanWriter;
 using graph::UploadForm;
 using nlohmann::json;
-using server::admin::ListenerOptions;
 using server::admin::Show;
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;

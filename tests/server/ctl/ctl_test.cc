@@ -34,9 +34,9 @@ std::string program() {
   return self.substr(0, self.rfind("/tests/")) + "/djinn-ctl";
 }
 
-Said say(const std::string& args) {
+Said say(const std::string& args, const std::string& variables = "") {
   const std::string errors = ::testing::TempDir() + "/djinn-ctl-" + std::to_string(getpid());
-  FILE* const pipe = popen((program() + " " + args + " 2>" + errors).c_str(), "r");
+  FILE* const pipe = popen((variables + program() + " " + args + " 2>" + errors).c_str(), "r");
   Said said;
   for (int c = fgetc(pipe); c != EOF; c = fgetc(pipe)) said.out += static_cast<char>(c);
   said.status = WEXITSTATUS(pclose(pipe));
@@ -79,9 +79,8 @@ TEST_F(Ctl, ShowsTablesToPeopleAndJsonToScripts) {
 }
 
 TEST_F(Ctl, TakesTheAddressFromTheServersVariable) {
-  setenv("DJINN_SERVER_ADMIN", address.text().c_str(), 1);
-  EXPECT_THAT(say("memory").out, StartsWith("MEMORY "));
-  unsetenv("DJINN_SERVER_ADMIN");
+  const std::string variable = "DJINN_SERVER_ADMIN=" + address.text() + " ";
+  EXPECT_THAT(say("memory", variable).out, StartsWith("MEMORY "));
 }
 
 TEST(CtlAlone, ExplainsItself) {
