@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "scheduler/scheduler.h"
+
+#include <algorithm>
+#include <cassert>
+
+namespace djinn::sched {
+namespace {
+
+constexpr uint64_t kGapNewShare = 8;        // A gap moves the mean by an eighth.
+constexpr uint64_t kGapMaxNs = 10'000'000;  // A longer one is a new request, not a gap.
+
+Class class_of(const Lane& lane) { return std::max(lane.job().wanted, lane.tenant->terms.ceiling); }
+
+}  // namespace
+
+void Scheduler::open(SessionId session, std::string_view name) {
+  Lane& lane = lanes_[session];
+  lane.session = session;
+  lane.tenant = &tenant(name);
+  ++lane.tenant->sessions;
+}
+
+Tenant& Scheduler::tenant(std::string_view name) {
+  const auto at = tenants_.find(name);
+  if (at != tenants_.end()) return at->second;
+  Tenant& out = tenants_[std::string(name)];
+  out.name = name;
+  out.number = tenants_.size();
+  for (Group& group : out.groups) group.tenant = &out;
+  return out;
+}
+
+void Scheduler::add(SessionId session, const JobInfo& job, uint64_t now_ns) {
+  Lane& lane = lanes_.at(session);
+  note_gap(lane, now_ns);
+  lane.jobs.push(job);
+  ++waiting_;
+  ++lane.tenant->waiting;
+  offer(lane, now_ns);
+}
+
+Scheduler::Turn Scheduler::take(uint64_t now_ns) {
+  const Choice choice = policy_->choose(now_ns);
+  if (choice.lane == nullptr) return {.session = {}, .hold_until_ns = choice.hold_until_ns};
+  Lane& lane = *choice.lane;
+  assert(!lane.running && !lane.paused);
+  note(lane, choice.why, now_ns);
+  withdraw(lane);
+  lane.running = true;
+  --waiting_;
+  --lane.tenant->waiting;
+  return {.session = lane.session, .hold_until_ns = 0};
+}
+
+void Scheduler::charge(SessionId session, uint64_t used_ns) {
+  const auto at = lanes_.find(session);
+  if (at == lanes_.end()) return;
+  Lane& lane = at->second;
+  lane.tenant->used_ns += used_ns;
+  if (lane.running) lane.used_ns += used_ns;
+  policy_->charge(lane, std::max<uint64_t>(used_ns, 1));
+}
+
+void Scheduler::yield(SessionId session, uint64_t now_ns) {
+  Lane& lane = lanes_.at(session);
+  assert(lane.running);
+  if (lane.removed) return done(session, now_ns);
+  lane.running = false;
+  ++waiting_;
+  ++lane.tenant->waiting;
+  offer(lane, now_ns);
+}
+
+void Scheduler::done(SessionId session, uint64_t now_ns) {
+  Lane& lane = lanes_.at(session);
+  assert(lane.running);
+  lane.running = false;
+  lane.used_ns = 0;
+  ++lane.tenant->jobs;
+  if (lane.removed) {
+    lanes_.erase(session);
+    return;
+  }
+  lane.jobs.pop();
+  if (lane.jobs.empty()) note_rest(lane, now_ns);
+  offer(lane, now_ns);
+}
+
+void Scheduler::ran(SessionId session, const JobInfo& job, uint64_t used_ns, uint64_t now_ns) {
+  Lane& lane = lanes_.at(session);
+  assert(lane.jobs.empty());
+  note_gap(lane, job.arrived_ns);
+  lane.in_class = std::max(job.wanted, lane.tenant->terms.ceiling);
+  ++lane.tenant->jobs;
+  charge(session, used_ns);
+  note_rest(lane, now_ns);
+}
+
+void Scheduler::pause(SessionId session, bool paused, uint64_t now_ns) {
+  Lane& lane = lanes_.at(session);
+  lane.paused = paused;
+  if (!paused) return offer(lane, now_ns);
+  if (lane.candidate) withdraw(lane);
+}
+
+void Scheduler::remove(SessionId session) {
+  const auto at = lanes_.find(session);
+  if (at == lanes_.end() || at->second.removed) return;
+  Lane& lane = at->second;
+  if (lane.candidate) withdraw(lane);
+  policy_->forget(lane);
+  const size_t dropped = lane.jobs.size() - (lane.running ? 1 : 0);
+  waiting_ -= dropped;
+  lane.tenant->waiting -= dropped;
+  --lane.tenant->sessions;
+  if (lane.running) {
+    lane.removed = true;
+  } else {
+    lanes_.erase(at);
+  }
+}
+
+void Scheduler::set_policy(std::unique_ptr<Policy> policy, uint64_t now_ns) {
+  std::vector<Lane*> candidates;
+  for (auto& [session, lane] : lanes_) {
+    if (!lane.candidate) continue;
+    withdraw(lane);
+    candidates.push_back(&lane);
+  }
+  policy_ = std::move(policy);
+  for (auto& [session, lane] : lanes_) {
+    lane.group = nullptr;
+    lane.virtual_ns = 0;
+  }
+  for (auto& [name, each] : tenants_) {
+    for (Group& group : each.groups) group.virtual_ns = group.floor_ns = 0;
+  }
+  // In the order in which they came, not in that of a hash.
+  std::ranges::sort(candidates, {}, [](const Lane* lane) { return lane->session; });
+  for (Lane* const lane : candidates) offer(*lane, now_ns);
+}
+
+void Scheduler::set_terms(std::string_view name, const Terms& terms, uint64_t now_ns) {
+  assert(terms.weight > 0);
+  Tenant& of = tenant(name);
+  of.terms = terms;
+  for (auto& [session, lane] : lanes_) {
+    if (lane.tenant != &of || !lane.candidate) continue;
+    withdraw(lane);
+    offer(lane, now_ns);
+  }
+}
+
+size_t Scheduler::waiting(SessionId session) const {
+  const auto at = lanes_.find(session);
+  if (at == lanes_.end()) return 0;
+  return at->second.jobs.size() - (at->second.running ? 1 : 0);
+}
+
+std::vector<Decided> Scheduler::decisions() const {
+  std::vector<Decided> out;
+  const uint64_t kept = std::min<uint64_t>(decisions_, kDecisionsKept);
+  for (uint64_t i = decisions_ - kept; i < decisions_; ++i) {
+    out.push_back(decided_[i % kDecisionsKept]);
+  }
+  return out;
+}
+
+void Scheduler::offer(Lane& lane, uint64_t now_ns) {
+  if (lane.candidate || lane.running || lane.paused || lane.jobs.empty()) return;
+  lane.in_class = class_of(lane);
+  lane.candidate = true;
+  ++candidates_;
+  policy_->enter(lane, now_ns);
+}
+
+void Scheduler::withdraw(Lane& lane) {
+  lane.candidate = false;
+  --candidates_;
+  policy_->leave(lane);
+}
+
+void Scheduler::note_gap(Lane& lane, uint64_t now_ns) {
+  const uint64_t since_ns = std::exchange(lane.resting_since_ns, kNever);
+  if (since_ns == kNever || now_ns < since_ns || now_ns - since_ns > kGapMaxNs) return;
+  const uint64_t gap_ns = now_ns - since_ns;
+  if (lane.gap_mean_ns == 0) {
+    lane.gap_mean_ns = gap_ns;
+    lane.gap_deviation_ns = gap_ns / 2;
+  } else {
+    const uint64_t off_ns = std::max(gap_ns, lane.gap_mean_ns) - std::min(gap_ns, lane.gap_mean_ns);
+    lane.gap_deviation_ns += off_ns / kGapNewShare - lane.gap_deviation_ns / kGapNewShare;
+    lane.gap_mean_ns += gap_ns / kGapNewShare - lane.gap_mean_ns / kGapNewShare;
+  }
+  lane.gap_ns = lane.gap_mean_ns + 3 * lane.gap_deviation_ns;
+}
+
+void Scheduler::note_rest(Lane& lane, uint64_t now_ns) {
+  lane.resting_since_ns = now_ns;
+  policy_->rest(lane, now_ns);
+}
+
+void Scheduler::note(const Lane& lane, const Why& why, uint64_t now_ns) {
+  ++decisions_;
+  decided_[(decisions_ - 1) % kDecisionsKept] = {.number = decisions_,
+                                                 .at_ns = now_ns,
+                                                 .session = lane.session,
+                                                 .tenant = lane.tenant,
+                                                 .policy = policy_->name(),
+                                                 .why = why};
+}
+
+}  // namespace djinn::sched

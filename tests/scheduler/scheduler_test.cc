@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "scheduler/scheduler.h"
+
+#include <gtest/gtest.h>
+
+namespace djinn::sched {
+namespace {
+
+constexpr uint64_t kMs = 1'000'000;
+
+// Takes a job, runs it for so long, and says whose it was; 0: nobody's.
+uint64_t run_one(Scheduler& scheduler, uint64_t& now_ns, uint64_t run_ns = kMs) {
+  const auto turn = scheduler.take(now_ns);
+  if (!turn.session) return 0;
+  now_ns += run_ns;
+  scheduler.charge(*turn.session, run_ns);
+  scheduler.done(*turn.session, now_ns);
+  return turn.session->value;
+}
+
+Scheduler make(std::string_view policy) { return Scheduler(make_policy(policy).value()); }
+
+TEST(Scheduler, RunsOneSessionsJobsOneAtATime) {
+  Scheduler scheduler = make("fcfs");
+  scheduler.open({1}, "a");
+  scheduler.add({1}, {}, 0);
+  scheduler.add({1}, {}, 0);
+  EXPECT_TRUE(scheduler.take(0).session);
+  EXPECT_FALSE(scheduler.ready());
+  EXPECT_FALSE(scheduler.take(0).session);
+  EXPECT_EQ(scheduler.waiting(), 1U);
+  scheduler.done({1}, 1);
+  EXPECT_TRUE(scheduler.take(1).session);
+}
+
+TEST(Scheduler, ChoosesAnewAfterAChunk) {
+  Scheduler scheduler = make("semantic");
+  scheduler.open({1}, "training");
+  scheduler.open({2}, "decoding");
+  scheduler.add({1}, {.wanted = Class::kBestEffort}, 0);
+  ASSERT_EQ(scheduler.take(0).session, SessionId{1});
+  scheduler.add({2}, {.arrived_ns = kMs / 2, .wanted = Class::kLatencyCritical}, kMs / 2);
+  scheduler.charge({1}, kMs);
+  scheduler.yield({1}, kMs);
+  ASSERT_EQ(scheduler.take(kMs).session, SessionId{2});
+  scheduler.charge({2}, kMs);
+  scheduler.done({2}, 2 * kMs);
+  ASSERT_EQ(scheduler.take(2 * kMs).session, SessionId{1});
+  scheduler.charge({1}, kMs);
+  scheduler.done({1}, 3 * kMs);
+  EXPECT_EQ(scheduler.tenants().at("training").used_ns, 2 * kMs);
+  EXPECT_EQ(scheduler.tenants().at("training").jobs, 1U);
+}
+
+TEST(Scheduler, ChargesAJobWhoseSessionIsGone) {
+  Scheduler scheduler = make("wfq");
+  scheduler.open({1}, "a");
+  scheduler.add({1}, {}, 0);
+  scheduler.add({1}, {}, 0);
+  ASSERT_TRUE(scheduler.take(0).session);
+  scheduler.remove({1});
+  EXPECT_EQ(scheduler.waiting(), 0U);
+  scheduler.charge({1}, 5 * kMs);
+  scheduler.done({1}, 5 * kMs);
+  EXPECT_EQ(scheduler.tenants().at("a").used_ns, 5 * kMs);
+  EXPECT_EQ(scheduler.tenants().at("a").sessions, 0U);
+  EXPECT_FALSE(scheduler.ready());
+}
+
+TEST(Scheduler, CountsAllSessionsOfATenantTogether) {
+  Scheduler scheduler = make("wfq");
+  uint64_t now_ns = 0;
+  for (uint64_t session = 1; session <= 11; ++session) {
+    scheduler.open({session}, session <= 10 ? "ten sessions" : "one session");
+  }
+  for (int round = 0; round < 100; ++round) {
+    for (uint64_t session = 1; session <= 11; ++session) scheduler.add({session}, {}, now_ns);
+  }
+  for (int i = 0; i < 200; ++i) run_one(scheduler, now_ns);
+  EXPECT_EQ(scheduler.tenants().at("ten sessions").used_ns, 100 * kMs);
+  EXPECT_EQ(scheduler.tenants().at("one session").used_ns, 100 * kMs);
+}
+
+TEST(Scheduler, GivesNoCreditForBeingAway) {
+  for (const char* policy : {"wfq", "semantic"}) {
+    Scheduler scheduler = make(policy);
+    uint64_t now_ns = 0;
+    scheduler.open({1}, "busy");
+    scheduler.open({2}, "away");
+    for (int i = 0; i < 2000; ++i) scheduler.add({1}, {}, 0);
+    for (int i = 0; i < 1000; ++i) ASSERT_EQ(run_one(scheduler, now_ns), 1U);
+    for (int i = 0; i < 100; ++i) scheduler.add({2}, {.arrived_ns = now_ns}, now_ns);
+    int busy = 0;
+    for (int i = 0; i < 100; ++i) busy += run_one(scheduler, now_ns) == 1 ? 1 : 0;
+    EXPECT_NEAR(busy, 50, 2) << policy;
+  }
+}
+
+TEST(Scheduler, DebtDoesNotEndWithASession) {
+  Scheduler scheduler = make("wfq");
+  uint64_t now_ns = 0;
+  scheduler.open({1}, "a");
+  scheduler.open({2}, "b");
+  scheduler.add({1}, {}, 0);
+  scheduler.add({2}, {}, 0);
+  ASSERT_EQ(run_one(scheduler, now_ns, 100 * kMs), 1U);
+  scheduler.remove({1});
+  scheduler.open({3}, "a");
+  scheduler.add({3}, {}, now_ns);
+  for (int i = 0; i < 100; ++i) scheduler.add({2}, {}, now_ns);
+  for (int i = 0; i < 100; ++i) ASSERT_EQ(run_one(scheduler, now_ns), 2U) << i;
+  EXPECT_EQ(run_one(scheduler, now_ns), 3U);
+}
+
+TEST(Scheduler, ChangesATenantsTermsAtOnce) {
+  Scheduler scheduler = make("semantic");
+  uint64_t now_ns = 0;
+  scheduler.open({1}, "a");
+  scheduler.open({2}, "b");
+  scheduler.add({1}, {.wanted = Class::kInteractive}, 0);
+  scheduler.add({2}, {.wanted = Class::kLatencyCritical}, 0);
+  scheduler.set_terms("b", {.weight = 1, .ceiling = Class::kBestEffort}, 0);
+  EXPECT_EQ(run_one(scheduler, now_ns), 1U);
+  EXPECT_EQ(run_one(scheduler, now_ns), 2U);
+}
+
+TEST(Edf, PutsWhatCannotBeMetBehindWhatCan) {
+  Scheduler scheduler = make("edf");
+  uint64_t now_ns = 0;
+  for (uint64_t session = 1; session <= 3; ++session) scheduler.open({session}, "a");
+  scheduler.add({1}, {.expected_ns = 10 * kMs, .deadline_ns = 5 * kMs}, 0);
+  scheduler.add({2}, {.expected_ns = 10 * kMs, .deadline_ns = 30 * kMs}, 0);
+  scheduler.add({3}, {.expected_ns = 10 * kMs, .deadline_ns = 20 * kMs}, 0);
+  EXPECT_EQ(run_one(scheduler, now_ns), 3U);
+  EXPECT_EQ(run_one(scheduler, now_ns), 2U);
+  EXPECT_EQ(run_one(scheduler, now_ns), 1U);
+}
+
+TEST(Priority, IsAHeadStartThatWaitingMakesUp) {
+  Scheduler scheduler = make("priority");
+  uint64_t now_ns = 0;
+  for (uint64_t session = 1; session <= 3; ++session) scheduler.open({session}, "a");
+  scheduler.add({1}, {.arrived_ns = 0, .priority = 0}, 0);
+  scheduler.add({2}, {.arrived_ns = 90 * kMs, .priority = 1}, 90 * kMs);
+  scheduler.add({3}, {.arrived_ns = 110 * kMs, .priority = 1}, 110 * kMs);
+  EXPECT_EQ(run_one(scheduler, now_ns), 2U);
+  EXPECT_EQ(run_one(scheduler, now_ns), 1U);
+  EXPECT_EQ(run_one(scheduler, now_ns), 3U);
+}
+
+TEST(Semantic, ServesClassesInTheirOrder) {
+  Scheduler scheduler = make("semantic");
+  uint64_t now_ns = 0;
+  for (uint64_t session = 1; session <= 3; ++session) {
+    scheduler.open({session}, "a");
+    scheduler.add({session}, {.wanted = static_cast<Class>(3 - session)}, 0);
+  }
+  EXPECT_EQ(run_one(scheduler, now_ns), 3U);
+  EXPECT_EQ(run_one(scheduler, now_ns), 2U);
+  EXPECT_EQ(run_one(scheduler, now_ns), 1U);
+}
+
+TEST(Semantic, ServesAClassThatHasWaitedLongOnce) {
+  Scheduler scheduler = make("semantic");
+  uint64_t now_ns = 0;
+  scheduler.open({1}, "a");
+  scheduler.open({2}, "b");
+  for (int i = 0; i < 2000; ++i) scheduler.add({1}, {.wanted = Class::kLatencyCritical}, 0);
+  for (int i = 0; i < 10; ++i) scheduler.add({2}, {.wanted = Class::kBestEffort}, 0);
+  int best_effort = 0;
+  while (now_ns < 1750 * kMs) best_effort += run_one(scheduler, now_ns) == 2 ? 1 : 0;
+  EXPECT_EQ(best_effort, 3);  // after 500 ms, 1000 ms and 1500 ms
+}
+
+TEST(Semantic, PrefersWhatNeedNotMoveForAQuantumAndNoLonger) {
+  Scheduler scheduler = make("semantic");
+  uint64_t now_ns = 0;
+  scheduler.open({1}, "moves");
+  scheduler.open({2}, "stays");
+  for (int i = 0; i < 100; ++i) {
+    scheduler.add({1}, {.bytes_to_move = 1 << 30}, 0);
+    scheduler.add({2}, {}, 0);
+  }
+  EXPECT_EQ(run_one(scheduler, now_ns), 2U);
+  EXPECT_EQ(run_one(scheduler, now_ns), 2U);
+  EXPECT_EQ(run_one(scheduler, now_ns), 1U);
+}
+
+// A session that comes back 100 us after each of its steps.
+struct Decoder {
+  explicit Decoder(Scheduler& of) : scheduler(of) { of.open({1}, "decoder"); }
+  void step(uint64_t& now_ns) {
+    scheduler.add({1}, {.arrived_ns = now_ns, .wanted = Class::kLatencyCritical}, now_ns);
+    EXPECT_EQ(run_one(scheduler, now_ns, 2 * kMs), 1U);
+  }
+  Scheduler& scheduler;
+};
+
+TEST(Semantic, HoldsTheDeviceForASessionThatComesBackAtOnce) {
+  Scheduler scheduler = make("semantic");
+  uint64_t now_ns = 0;
+  Decoder decoder(scheduler);
+  for (int i = 0; i < 20; ++i) {
+    decoder.step(now_ns);
+    now_ns += kMs / 10;
+  }
+  now_ns -= kMs / 10;
+  scheduler.open({2}, "training");
+  scheduler.add({2}, {.arrived_ns = now_ns, .wanted = Class::kBestEffort}, now_ns);
+  const auto turn = scheduler.take(now_ns);
+  EXPECT_FALSE(turn.session);
+  EXPECT_GT(turn.hold_until_ns, now_ns + kMs / 10);
+  EXPECT_LE(turn.hold_until_ns, now_ns + scheduler.policy().hold_max_ns());
+  now_ns += kMs / 10;
+  decoder.step(now_ns);
+  now_ns += scheduler.policy().hold_max_ns();  // It does not come back.
+  EXPECT_EQ(run_one(scheduler, now_ns), 2U);
+}
+
+TEST(Semantic, HoldsRarelyForWhoDoesNotComeBack) {
+  Scheduler scheduler = make("semantic");
+  uint64_t now_ns = 0;
+  Decoder decoder(scheduler);
+  for (int i = 0; i < 20; ++i) {
+    decoder.step(now_ns);
+    now_ns += kMs / 10;
+  }
+  scheduler.open({2}, "training");
+  int holds = 0;
+  for (int i = 0; i < 256; ++i) {
+    scheduler.add({2}, {.arrived_ns = now_ns, .wanted = Class::kBestEffort}, now_ns);
+    decoder.step(now_ns);
+    const auto turn = scheduler.take(now_ns);
+    if (turn.session) {
+      scheduler.done(*turn.session, now_ns);
+    } else {
+      ++holds;
+      now_ns = turn.hold_until_ns;
+      EXPECT_EQ(run_one(scheduler, now_ns), 2U);
+    }
+    now_ns += 20 * kMs;  // No gap is learned from so long a rest.
+  }
+  EXPECT_GE(holds, 6);
+  EXPECT_LE(holds, 16);
+}
+
+}  // namespace
+}  // namespace djinn::sched

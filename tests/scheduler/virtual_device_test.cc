@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+// An hour of load on a simulated device.
+#include "scheduler/virtual_device.h"
+
+#include <gtest/gtest.h>
+
+namespace djinn::sched {
+namespace {
+
+constexpr uint64_t kMs = 1'000'000;
+constexpr uint64_t kSecond = 1000 * kMs;
+constexpr uint64_t kHour = 3600 * kSecond;
+
+TEST(VirtualDevice, ServesThreeThousandTenantsForAnHour) {
+  VirtualDevice device({.policy = "semantic", .seed = 7, .chunk_ns = 10 * kMs});
+  constexpr uint64_t kTenants = 3000;
+  std::vector<SessionId> sessions;
+  for (uint64_t i = 0; i < kTenants; ++i) {
+    sessions.push_back(device.add({.tenant = "t" + std::to_string(i),
+                                   .job = {.wanted = static_cast<Class>(i % kClasses)},
+                                   .run_ns = (5 + i % 20) * kMs,
+                                   .exact = false,
+                                   .period_ns = 60 * kSecond,
+                                   .from_ns = i * 20 * kMs,
+                                   .until_ns = kHour}));
+  }
+  device.at(kHour / 3, [](VirtualDevice& now) {
+    now.scheduler().set_policy(make_policy("wfq").value(), now.now_ns());
+  });
+  device.at(kHour / 2, [](VirtualDevice& now) {
+    now.scheduler().set_policy(make_policy("semantic").value(), now.now_ns());
+    for (uint64_t i = 0; i < kTenants; i += 2) {
+      now.scheduler().set_terms("t" + std::to_string(i),
+                                {.weight = 2, .ceiling = Class::kInteractive}, now.now_ns());
+    }
+  });
+  device.run();
+  uint64_t jobs = 0;
+  for (const SessionId session : sessions) {
+    const Served& served = device.served(session);
+    EXPECT_EQ(served.ended, served.sent);
+    EXPECT_LE(served.longest_wait_ns, 30 * kSecond);
+    jobs += served.ended;
+  }
+  EXPECT_GT(jobs, kTenants * 50);
+  EXPECT_GT(device.busy_ns(), kHour / 2);  // It was more than half full.
+}
+
+TEST(VirtualDevice, ADecodingSessionFeelsAloneBesideTrainingInChunks) {
+  const auto step_p99_ns = [](const std::string& policy, bool shared) {
+    VirtualDevice device({.policy = policy, .seed = 5, .chunk_ns = kMs, .keep_latencies = true});
+    const SessionId decoding = device.add({.tenant = "decoding",
+                                           .job = {.wanted = Class::kLatencyCritical},
+                                           .run_ns = 20 * kMs,
+                                           .think_ns = kMs / 10});
+    if (shared) {
+      device.add({.tenant = "training",
+                  .job = {.wanted = Class::kBestEffort},
+                  .run_ns = 200 * kMs,
+                  .in_flight = 4});
+    }
+    device.run(60 * kSecond);
+    auto steps = device.served(decoding).latency_ns;
+    std::sort(steps.begin(), steps.end());
+    return static_cast<double>(steps.at(steps.size() * 99 / 100));
+  };
+  const double alone = step_p99_ns("semantic", false);
+  EXPECT_LE(step_p99_ns("semantic", true) / alone, 1.05);
+  EXPECT_GE(step_p99_ns("fcfs", true) / alone, 3);
+}
+
+TEST(VirtualDevice, AFloodingTenantTakesNothingFromTheOthers) {
+  for (const char* policy : {"wfq", "semantic"}) {
+    VirtualDevice device({.policy = policy, .seed = 5, .chunk_ns = 0, .keep_latencies = true});
+    const auto add = [&](const std::string& tenant, uint32_t in_flight) {
+      return device.add(
+          {.tenant = tenant, .job = {}, .run_ns = 5 * kMs, .exact = false, .in_flight = in_flight});
+    };
+    const SessionId meek[] = {add("a", 2), add("b", 2), add("c", 2)};
+    for (int session = 0; session < 10; ++session) add("flood", 20);
+    device.run(600 * kSecond);
+    for (const SessionId session : meek) {
+      EXPECT_NEAR(static_cast<double>(device.served(session).used_ns) / (600 * kSecond), 0.25,
+                  0.0001)
+          << policy;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace djinn::sched
