@@ -78,6 +78,8 @@ void add_tiers(Page& page, const TierReport& tiers) {
   page.count("tier_prefetches_wasted_total", "Prefetched storages that left or died unused.",
              moved.wasted);
   page.count("tier_packs_total", "Operands moved together to make a long free part.", moved.packs);
+  page.count("tier_retries_total", "Operators that found no room and ran again in packed memory.",
+             moved.retries);
   page.count("tier_refusals_total", "Requests for room when nothing could leave.", moved.refusals);
 }
 

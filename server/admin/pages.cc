@@ -41,6 +41,7 @@ Json to_json(const TierStats& moved) {
           {"prefetches_late", moved.late},
           {"prefetches_wasted", moved.wasted},
           {"packs", moved.packs},
+          {"retries", moved.retries},
           {"refusals", moved.refusals}};
 }
 

@@ -81,6 +81,7 @@ std::string moved_text(const Json& moved) {
   table.add({"  waited for, under way", count(moved, "prefetches_late"), ""});
   table.add({"  left unused", count(moved, "prefetches_wasted"), ""});
   table.add({"packed for a long result", count(moved, "packs"), ""});
+  table.add({"  operators that ran again", count(moved, "retries"), ""});
   table.add({"refused, nothing could leave", count(moved, "refusals"), ""});
   return table.text();
 }

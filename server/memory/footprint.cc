@@ -75,28 +75,22 @@ Footprint::Footprint(const graph::Plan& plan) : first_(plan.slots.size(), kNone)
   begins_.push_back(static_cast<uint32_t>(touches_.size()));
 }
 
-uint64_t Footprint::longest_new(const graph::Plan& plan, std::span<const int64_t> numbers,
-                                uint32_t entry) const {
-  int64_t longest = 0;
+uint64_t Footprint::new_bytes(const graph::Plan& plan, std::span<const int64_t> numbers,
+                              uint32_t entry) const {
+  uint64_t bytes = 0;
   for (const Touch& touch : touches(entry)) {
     const graph::SlotInfo& slot = plan.slots[touch.slot];
     if (!slot.fresh || slot.deferred || first_[touch.slot] != entry) continue;
-    longest = std::max(longest, numbers[slot.bytes]);
+    bytes += static_cast<uint64_t>(std::max<int64_t>(numbers[slot.bytes], 0));
   }
-  return static_cast<uint64_t>(longest);
+  return bytes;
 }
 
 uint64_t Footprint::largest_new_bytes(const graph::Plan& plan,
                                       std::span<const int64_t> numbers) const {
   uint64_t largest = 0;
   for (uint32_t i = 0; i + 1 < begins_.size(); ++i) {
-    uint64_t bytes = 0;
-    for (const Touch& touch : touches(i)) {
-      const graph::SlotInfo& slot = plan.slots[touch.slot];
-      if (!slot.fresh || slot.deferred || first_[touch.slot] != i) continue;
-      bytes += static_cast<uint64_t>(std::max<int64_t>(numbers[slot.bytes], 0));
-    }
-    largest = std::max(largest, bytes);
+    largest = std::max(largest, new_bytes(plan, numbers, i));
   }
   return largest;
 }

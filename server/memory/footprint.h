@@ -29,10 +29,10 @@ class Footprint {
   }
   // kNone: no entry touches it.
   [[nodiscard]] uint32_t first_touch(uint32_t slot) const { return first_[slot]; }
-  // The longest new storage that an entry makes, by a job's numbers, and the most bytes of new
-  // storages that one makes together.
-  [[nodiscard]] uint64_t longest_new(const graph::Plan& plan, std::span<const int64_t> numbers,
-                                     uint32_t entry) const;
+  // The bytes of the new storages that an entry makes, by a job's numbers, and the most that one
+  // makes.
+  [[nodiscard]] uint64_t new_bytes(const graph::Plan& plan, std::span<const int64_t> numbers,
+                                   uint32_t entry) const;
   [[nodiscard]] uint64_t largest_new_bytes(const graph::Plan& plan,
                                            std::span<const int64_t> numbers) const;
 

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <memory>
 #include <new>
+#include <optional>
 
 namespace djinn::server {
 namespace {
@@ -85,12 +86,12 @@ void MappedMemory::discard(const Arena::Block& free) {
   arena_.zeroed(free.id);
 }
 
-MappedMemory::Block MappedMemory::take(uint64_t bytes, const Owner& owner) {
+MappedMemory::Block MappedMemory::take(uint64_t bytes, const Owner& owner, Arena::End end) {
   const uint64_t wanted = bytes + sizeof(Header);
   const MutexLock lock(mutex_);
   if (budget_ != 0 && arena_.used_bytes() + wanted > budget_) return {};
   if (owner.account != nullptr && owner.account->is_full(tier_, wanted)) return {};
-  const auto block = arena_.take(wanted, owner.session);
+  const auto block = arena_.take(wanted, owner.session, budget_ == 0 ? Arena::End::kLow : end);
   if (!block) return {};
   if (owner.account != nullptr && !owner.account->charge(tier_, block->bytes)) {
     arena_.give_back(block->id);
@@ -100,6 +101,21 @@ MappedMemory::Block MappedMemory::take(uint64_t bytes, const Owner& owner) {
   auto* const header =
       new (range_.begin + block->offset) Header{block->id, block->bytes, owner.account};
   return {header + 1, block->content};
+}
+
+void* MappedMemory::slide(void* memory) {
+  const Header header = *Header::of(memory);
+  std::optional<uint64_t> to;
+  {
+    const MutexLock lock(mutex_);
+    to = arena_.open(header.block);
+  }
+  if (!to) return memory;
+  auto* const moved = reinterpret_cast<Header*>(range_.begin + *to);
+  std::memmove(moved, Header::of(memory), header.bytes);
+  const MutexLock lock(mutex_);
+  arena_.close(header.block, header.bytes);
+  return moved + 1;
 }
 
 uint64_t MappedMemory::bytes_of(void* memory) { return Header::of(memory)->bytes; }

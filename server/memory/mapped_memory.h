@@ -35,7 +35,11 @@ class MappedMemory {
 
   // 0: no limit. What is in use stays.
   void set_budget(uint64_t bytes);
-  [[nodiscard]] Block take(uint64_t bytes, const Owner& owner);
+  // With a budget, at this end of it (arena.h).
+  [[nodiscard]] Block take(uint64_t bytes, const Owner& owner, Arena::End end = Arena::End::kLow);
+  // Moves the block and its bytes over the free part that lies outwards of it, if there is one.
+  // Returns where it is now. Nobody else may use the block meanwhile.
+  [[nodiscard]] void* slide(void* memory);
   void release(void* memory);
   // What a block that `take` gave has, its administration included.
   [[nodiscard]] static uint64_t bytes_of(void* memory);

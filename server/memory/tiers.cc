@@ -16,13 +16,9 @@
 namespace djinn::server {
 namespace {
 
-constexpr double kAnyDistance = -1;
 // The mover trades for what is needed this many ticks earlier, so that two buffers of the same
 // step do not drive each other out.
 constexpr double kHysteresis = 2;
-// From here on the bytes of an operator's results are found in one part before it runs.
-constexpr uint64_t kPackedBytesMin = uint64_t{1} << 20;
-constexpr uint64_t kBlockSlackBytes = 256;  // a block's administration and rounding
 constexpr uint64_t kLinkPieceBytes = uint64_t{1} << 20;
 
 void sleep_until(uint64_t at_ns) {
@@ -131,13 +127,17 @@ TieredBufferPtr Tiers::adopt(void* device, uint64_t bytes, const Owner& owner) {
 }
 
 TieredBufferPtr Tiers::stage(uint64_t bytes, const Owner& owner) {
-  void* device = device_.allocate(bytes, owner);
+  void* device = nullptr;
   void* host = nullptr;
-  if (device == nullptr) {
+  {
     const MutexLock lock(mutex_);
-    if (policy_->evicts()) host = host_memory(bytes, owner);  // Else it could never come back.
-    if (host == nullptr) return nullptr;
+    const bool evicts = policy_->evicts();  // Else what is on the host could never come back.
+    // Where things leave already, bytes that cannot move for a while would cut what is left.
+    if (evicts && is_pressed()) host = host_memory(bytes, owner);
+    if (host == nullptr) device = device_.allocate(bytes, owner);
+    if (device == nullptr && host == nullptr && evicts) host = host_memory(bytes, owner);
   }
+  if (device == nullptr && host == nullptr) return nullptr;
   TieredBufferPtr buffer(new TieredBuffer(shared_from_this(), bytes, owner));
   buffer->device_ = device;
   buffer->host_ = host;
@@ -157,12 +157,14 @@ void Tiers::let_go(TieredBuffer& buffer) {
 
 Result<> Tiers::pin(std::span<TieredBuffer* const> buffers, uint64_t new_bytes) {
   const MutexLock lock(mutex_);
-  for (TieredBuffer* const buffer : buffers) ++buffer->pins_;
-  bool there = bring_all_in(buffers);
-  if ((!there || (new_bytes >= kPackedBytesMin && !make_part(new_bytes))) && policy_->evicts()) {
-    pack(buffers);
-    there = bring_all_in(buffers);
+  DJINN_CHECK(may_ever_fit(buffers, new_bytes));
+  for (TieredBuffer* const buffer : buffers) {
+    ++buffer->pins_;
+    ++buffer->arriving_;
   }
+  const bool there = bring_all_in(buffers);
+  if (there && new_bytes > 0) make_part(new_bytes);
+  for (TieredBuffer* const buffer : buffers) --buffer->arriving_;
   if (there) return Unit{};
   uint64_t bytes = 0;
   for (TieredBuffer* const buffer : buffers) {
@@ -178,31 +180,33 @@ Result<> Tiers::pin(std::span<TieredBuffer* const> buffers, uint64_t new_bytes) 
                    std::to_string(usage.largest_free)};
 }
 
+// Nothing is moved for what cannot fit, however much leaves.
+Result<> Tiers::may_ever_fit(std::span<TieredBuffer* const> buffers, uint64_t new_bytes) {
+  uint64_t operands = 0;
+  for (size_t i = 0; i < buffers.size(); ++i) {
+    const auto earlier = buffers.first(i);
+    const bool again = std::ranges::find(earlier, buffers[i]) != earlier.end();
+    if (!again) operands += buffers[i]->bytes_;
+  }
+  const MemoryUsage usage = device_.usage();
+  const uint64_t together = operands + std::min(new_bytes, kNeverUsed - operands);
+  if (usage.budget == 0 || together <= usage.budget) return Unit{};
+  ++stats_.refusals;
+  return Error{ErrorCode::kOutOfMemory,
+               "out of memory: it needs " + std::to_string(together) +
+                   " bytes on the device at once, " + std::to_string(operands) +
+                   " of operands and " + std::to_string(new_bytes) +
+                   " of results, and the device has " + std::to_string(usage.budget) + " (" +
+                   std::to_string(usage.budget - std::min(usage.used, usage.budget)) +
+                   " are free, the longest part has " + std::to_string(usage.largest_free) +
+                   "): split the batch, or raise --device-memory"};
+}
+
 bool Tiers::bring_all_in(std::span<TieredBuffer* const> buffers) {
   for (TieredBuffer* const buffer : buffers) {
     if (!bring_in(*buffer)) return false;
   }
   return true;
-}
-
-bool Tiers::make_part(uint64_t bytes) {
-  while (device_.usage().largest_free < bytes + kBlockSlackBytes) {
-    if (!evict_one(kAnyDistance, nullptr)) return false;
-  }
-  return true;
-}
-
-// Everything leaves, and what is needed comes back to the front of what is free.
-void Tiers::pack(std::span<TieredBuffer* const> buffers) {
-  ++stats_.packs;
-  while (evict_one(kAnyDistance, nullptr)) {
-  }
-  for (TieredBuffer* const buffer : buffers) {
-    while (buffer->moving_) moved_.wait(mutex_);
-    if (buffer->device_ == nullptr || buffer->staged_ == buffer->device_) continue;
-    if (!buffer->host_current_ && !spill(*buffer)) continue;
-    device_.release(std::exchange(buffer->device_, nullptr));
-  }
 }
 
 bool Tiers::bring_in(TieredBuffer& buffer) {
@@ -340,6 +344,7 @@ bool Tiers::evict(TieredBuffer& buffer) {
   if (std::exchange(buffer.prefetched_, false)) ++stats_.wasted;
   device_.release(std::exchange(buffer.device_, nullptr));
   mover_wants_ = std::min(mover_wants_, buffer.next_use_);
+  evicted_at_ = now_;
   return true;
 }
 
@@ -376,7 +381,10 @@ bool Tiers::evict_one(double farther_than, const Account* of) {
 
 bool Tiers::make_room_locked(uint64_t bytes, const Account* account) {
   const bool limited = account != nullptr && account->is_full(Tier::kDevice, bytes);
-  if (evict_one(kAnyDistance, limited ? account : nullptr)) return true;
+  const MemoryUsage usage = device_.usage();
+  const bool in_pieces = !limited && usage.budget >= usage.used + bytes && !has_part(bytes);
+  if (in_pieces && pack(bytes)) return true;
+  if (evict_one(kAnyVictim, limited ? account : nullptr)) return true;
   if (moving_ > 0) {
     moved_.wait(mutex_);
     return true;

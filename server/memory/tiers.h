@@ -33,6 +33,9 @@ class TierMemory {
   // Aligned to 64 bytes. Null: there is no room. Never waits and moves nothing.
   virtual void* allocate(uint64_t bytes, const Owner& owner) = 0;
   virtual void release(void* memory) = 0;
+  // Moves a block, bytes and all, next to the one that lies before it, if what lies between is
+  // free; returns where it is now. Nobody uses the block meanwhile.
+  [[nodiscard]] virtual void* slide(void* memory) { return memory; }
   [[nodiscard]] virtual MemoryUsage usage() const = 0;
 };
 
@@ -80,6 +83,7 @@ class TieredBuffer {
   bool moving_ = false;        // Someone copies, without the lock.
   bool prefetched_ = false;    // and not used since
   uint32_t pins_ = 0;
+  uint32_t arriving_ = 0;  // Of these, by a `pin` that has not returned: it may still move.
   uint64_t last_use_ = 0;
   uint64_t next_use_ = kNeverUsed;
   size_t place_ = 0;  // in Tiers::all_
@@ -102,8 +106,8 @@ class Tiers : public std::enable_shared_from_this<Tiers> {
 
   // Takes over memory of the device. It comes pinned once.
   [[nodiscard]] TieredBufferPtr adopt(void* device, uint64_t bytes, const Owner& owner);
-  // Uninitialised room for bytes that arrive: on the device if there is some free, else on the
-  // host. It stays where it is until `let_go`. Null: nowhere.
+  // Uninitialised room for bytes that arrive: on the device if there is some to spare, else on the
+  // host. It stays where it is until `let_go`, in nobody's way. Null: nowhere.
   [[nodiscard]] TieredBufferPtr stage(uint64_t bytes, const Owner& owner);
   // From here on a staged buffer may move.
   void let_go(TieredBuffer& buffer);
@@ -111,9 +115,12 @@ class Tiers : public std::enable_shared_from_this<Tiers> {
   // -- using them: the thread that runs the device's jobs
 
   // Brings all of them to the device, where they stay until they are unpinned, and leaves free so
-  // many bytes in one part if there is any way to: what is about to be pinned is packed for it.
+  // many bytes in one part if there is any way to: all that may move is packed for it.
   // kOutOfMemory: what is pinned leaves no room; nothing is pinned then.
   Result<> pin(std::span<TieredBuffer* const> buffers, uint64_t new_bytes = 0);
+  // They are pinned, and not in use: all others leave, and these move together, so that what is
+  // free is one part. For an operator that found no room and can run again.
+  void pack_around(std::span<TieredBuffer* const> pinned);
   struct Use {
     TieredBuffer* buffer = nullptr;
     uint64_t next_use = kNeverUsed;  // when it is expected to be used again
@@ -152,12 +159,20 @@ class Tiers : public std::enable_shared_from_this<Tiers> {
 
   TieredBufferPtr track(TieredBufferPtr buffer);
   void forget(TieredBuffer& buffer);
+  Result<> may_ever_fit(std::span<TieredBuffer* const> buffers, uint64_t new_bytes)
+      REQUIRES(mutex_);
   bool bring_in(TieredBuffer& buffer) REQUIRES(mutex_);
   bool bring_all_in(std::span<TieredBuffer* const> buffers) REQUIRES(mutex_);
   // Makes the longest free part of the device at least so long, if it can.
   bool make_part(uint64_t bytes) REQUIRES(mutex_);
-  void pack(std::span<TieredBuffer* const> buffers) REQUIRES(mutex_);
+  [[nodiscard]] bool has_part(uint64_t bytes) const REQUIRES(mutex_);
+  // Moves together what may move, until there is such a part; false: there is none.
+  bool pack(uint64_t bytes) REQUIRES(mutex_);
+  TieredBuffer* movable_behind(const void* address) REQUIRES(mutex_);
+  // Things had to leave not long ago.
+  [[nodiscard]] bool is_pressed() const REQUIRES(mutex_);
   void copy_in(TieredBuffer& buffer, void* memory) REQUIRES(mutex_);
+  static constexpr double kAnyVictim = -1;  // farther away than that is everything
   // The one that the policy lets go first, of those used farther away, and of this account if there
   // is one; null: none.
   TieredBuffer* victim(double farther_than, const Account* of) REQUIRES(mutex_);
@@ -189,6 +204,7 @@ class Tiers : public std::enable_shared_from_this<Tiers> {
   uint64_t now_ GUARDED_BY(mutex_) = 1;
   uint64_t reserve_ GUARDED_BY(mutex_) = 0;         // what the mover leaves free
   uint64_t room_wanted_at_ GUARDED_BY(mutex_) = 0;  // the tick of the last make_room
+  uint64_t evicted_at_ GUARDED_BY(mutex_) = 0;      // the tick of the last eviction; 0: none
   std::unique_ptr<MemoryPolicy> policy_ GUARDED_BY(mutex_);
   Reclaim reclaim_ GUARDED_BY(mutex_);
   std::vector<TieredBuffer*> all_ GUARDED_BY(mutex_);

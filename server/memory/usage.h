@@ -29,7 +29,8 @@ struct TierStats {
   uint64_t useful = 0;    // of these, used then
   uint64_t late = 0;      // waited for while a copy was under way, in or out
   uint64_t wasted = 0;    // left or died unused
-  uint64_t packs = 0;     // an operator's operands moved together to make a long free part
+  uint64_t packs = 0;     // what lies on the device moved together to make a long free part
+  uint64_t retries = 0;   // an operator that found no room ran again in packed memory
   uint64_t refusals = 0;  // nothing could leave
 };
 

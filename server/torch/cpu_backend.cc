@@ -52,6 +52,7 @@ class DeviceTier final : public TierMemory {
     return CpuMemory::instance().try_allocate(bytes, owner);
   }
   void release(void* memory) override { CpuMemory::release(memory); }
+  void* slide(void* memory) override { return CpuMemory::instance().slide(memory); }
   MemoryUsage usage() const override { return CpuMemory::instance().usage(); }
 };
 

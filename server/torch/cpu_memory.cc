@@ -44,9 +44,15 @@ void CpuMemory::refuse(size_t bytes, const Owner& owner) const {
 
 MappedMemory::Block CpuMemory::take(size_t bytes, const Owner& owner) {
   if (bytes > kStorageBytesMax || (fault_ && fault_(bytes))) refuse(bytes, owner);
-  MappedMemory::Block block = memory_.take(bytes, owner);
+  // What the tiers will never move keeps out of the part that they move together.
+  const bool fixed = bytes < kTieredBytesMin || owner.account == nullptr;
+  const Arena::End end = fixed ? Arena::End::kHigh : Arena::End::kLow;
+  MappedMemory::Block block = memory_.take(bytes, owner, end);
   while (block.memory == nullptr && make_room_ && make_room_(bytes, owner.account)) {
-    block = memory_.take(bytes, owner);
+    block = memory_.take(bytes, owner, end);
+  }
+  if (block.memory == nullptr) {  // Better in the wrong place than refused.
+    block = memory_.take(bytes, owner, fixed ? Arena::End::kLow : Arena::End::kHigh);
   }
   if (block.memory == nullptr) refuse(bytes, owner);
   return block;

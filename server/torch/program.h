@@ -59,6 +59,7 @@ struct OpStep {
   Range writes;                         // into Program::writes: slots whose bytes it may change
   uint32_t overwritten = graph::kNone;  // The operand that is written entirely and not read.
   bool built = false;                   // The values belong to Program::last.
+  bool packed = false;                  // It fits only if all that is free is one part.
 };
 
 struct Slot {

@@ -64,6 +64,10 @@ class Run {
   // Brings what the entry touches to the device. Throws Problem.
   void pin(uint32_t entry);
   void unpin(uint32_t entry);
+  // Nothing but what is pinned stays on the device, in one part. Nobody uses it yet.
+  void repack(OpStep& step);
+  // The cell's storage is where its home is now.
+  void refresh(Cell& cell);
   // The cell's new bytes may leave the device from the next entry on.
   void track(Cell& cell);
   [[nodiscard]] uint64_t next_use(const Touch& touch) const;
@@ -73,6 +77,9 @@ class Run {
   // -- operators (run_op.cc)
   void op(uint32_t index);
   SharedError inherited(const OpStep& step);
+  // Prepares and calls it.
+  void compute(OpStep& step);
+  [[nodiscard]] bool may_repeat(const OpStep& step) const;
   void call(const OpStep& step);
   void fail(const OpStep& step, const graph::Entry& entry, const SharedError& error);
   [[nodiscard]] std::string describe(const OpStep& step) const;
@@ -134,7 +141,7 @@ class Run {
   uint64_t began_ = 0;  // the tick of entry 0
   struct Pinned {
     TieredBufferPtr buffer;
-    const Cell* cell = nullptr;
+    Cell* cell = nullptr;
   };
   std::vector<Pinned> pinned_;
   size_t inline_at_ = 0;

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The operators of a run: call and errors.
+#include <algorithm>
 #include <sstream>
 
 #include <ATen/ATen.h>
+#include <c10/util/Exception.h>
 
 #include "operators/dtypes.h"
 #include "server/torch/problem.h"
@@ -17,8 +19,7 @@ void Run::op(uint32_t index) {
   if (error == nullptr) {
     try {
       pin(index);
-      prepare(step);
-      call(step);
+      compute(step);
       if (entry.kind == graph::EntryKind::kDeferredOp) {
         answer_deferred(step, entry);
       } else {
@@ -36,6 +37,36 @@ void Run::op(uint32_t index) {
   stack_.clear();
   kept_.clear();
   if (error != nullptr) fail(step, entry, error);
+}
+
+// Near the edge what is free may lie in pieces between operands that nobody may move while they are
+// in use. Then they are moved and the operator runs again, if nothing of it has happened yet; and
+// packed memory is what it finds the next time.
+void Run::compute(OpStep& step) {
+  if (step.packed) repack(step);
+  try {
+    prepare(step);
+    call(step);
+    return;
+  } catch (const c10::OutOfMemoryError&) {
+    if (step.packed || !may_repeat(step)) throw;
+  }
+  stack_.clear();
+  kept_.clear();
+  repack(step);
+  step.packed = true;
+  prepare(step);
+  call(step);
+}
+
+bool Run::may_repeat(const OpStep& step) const {
+  if (tiers_ == nullptr || pinned_.empty() || step.writes.count > 0 || step.op->default_generator) {
+    return false;
+  }
+  const auto variables =
+      std::span(program_.variables).subspan(step.variables.first, step.variables.count);
+  return std::ranges::none_of(
+      variables, [](const Variable& each) { return each.source == Source::kGenerator; });
 }
 
 SharedError Run::inherited(const OpStep& step) {

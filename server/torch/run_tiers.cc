@@ -40,19 +40,32 @@ void Run::pin(uint32_t entry) {
     if (cell.home == nullptr) continue;
     buffers.push_back(cell.home.get());
   }
-  const uint64_t longest = program_.footprint->longest_new(plan_, numbers_, entry);
-  if (buffers.empty() && longest == 0) return;
-  const auto pinned = tiers_->pin(buffers, longest);
+  const uint64_t made = program_.footprint->new_bytes(plan_, numbers_, entry);
+  if (buffers.empty() && made == 0) return;
+  const auto pinned = tiers_->pin(buffers, made);
   if (!pinned) throw Problem(pinned.error().code, pinned.error().message);
   for (const Touch& touch : program_.footprint->touches(entry)) {
     Cell& cell = this->cell(touch.slot);
     if (cell.home == nullptr) continue;
     pinned_.push_back({cell.home, &cell});
-    void* const memory = cell.home->device();
-    if (cell.storage && cell.storage.data() == memory) continue;
-    cell.view.reset();
-    cell.storage = session_.backend.alias(memory, cell.bytes);
+    refresh(cell);
   }
+}
+
+void Run::refresh(Cell& cell) {
+  void* const memory = cell.home->device();
+  if (cell.storage && cell.storage.data() == memory) return;
+  cell.view.reset();
+  cell.storage = session_.backend.alias(memory, cell.bytes);
+}
+
+void Run::repack(OpStep& step) {
+  step.built = false;
+  std::vector<TieredBuffer*> buffers;
+  buffers.reserve(pinned_.size());
+  for (const Pinned& pinned : pinned_) buffers.push_back(pinned.buffer.get());
+  tiers_->pack_around(buffers);
+  for (const Pinned& pinned : pinned_) refresh(*pinned.cell);
 }
 
 void Run::track(Cell& cell) {

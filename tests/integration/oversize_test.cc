@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Models larger than the device: every layer comes when it is needed, and the results are the same.
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <random>
@@ -157,6 +158,55 @@ TEST(MemoryPressure, AThousandRequestsOfFourSessionsAreAllRight) {
   EXPECT_LE(status_bytes(server.pid(), "VmHWM"), resident_before + kDevice + kHost + kSlack);
 }
 
+// The largest batch that fits is found, and fits whatever was done in between.
+TEST(MemoryEdge, AStepThatFittedOnceFitsAlways) {
+  const char* const given = std::getenv("DJINN_SEED");
+  const auto seed =
+      given != nullptr ? static_cast<uint32_t>(std::stoul(given)) : std::random_device{}();
+  std::printf("DJINN_SEED=%u\n", seed);
+  std::mt19937 random(seed);
+  const ServerProcess server(
+      {"--threads", "1", "--device-memory", "12MiB", "--host-memory", "512MiB"});
+  connect({.server = server.address()});
+  const at::Tensor weight = at::rand({256, 256}).to("djinn").requires_grad_();
+  std::vector<at::Tensor> kept;  // small and large ones, which live for a while
+  std::string refusal;
+  const auto fits = [&](int64_t batch) {
+    try {
+      const at::Tensor x = at::rand({batch, 256}).to("djinn");
+      at::Tensor y = x;
+      for (int i = 0; i < 3; ++i) y = torch::gelu(torch::mm(y, weight)) + x;
+      torch::softmax(y, 1).square().mean().backward();
+      (void)weight.grad().sum().item<float>();
+      return true;
+    } catch (const c10::OutOfMemoryError& error) {
+      refusal = error.what_without_backtrace();
+      weight.mutable_grad() = at::Tensor();
+      return false;
+    }
+  };
+  int64_t good = 256;
+  int64_t bad = 16384;
+  while (bad - good > 64) {
+    const int64_t middle = (good + bad) / 2;
+    (fits(middle) ? good : bad) = middle;
+  }
+  good -= 64;  // What the small ones take in the end, which nothing can move.
+  EXPECT_GT(good, 1024) << "a result of a MiB";
+  for (int step = 0; step < 40; ++step) {
+    for (int i = 0; i < 8; ++i) {
+      const auto rows = static_cast<int64_t>(1 + random() % (random() % 3 == 0 ? 2000 : 4));
+      kept.push_back(at::rand({rows, 128}).to("djinn"));
+      kept.push_back(kept.back().slice(0, 0, 1).sum());
+    }
+    while (kept.size() > 48) {
+      std::swap(kept[random() % kept.size()], kept.back());
+      kept.pop_back();
+    }
+    ASSERT_TRUE(fits(good)) << "step " << step << ", a batch of " << good << ": " << refusal;
+  }
+}
+
 TEST(OversizeRefusal, AnOperatorThatCannotFitIsATypedErrorAndTheSessionGoesOn) {
   const ServerProcess server({"--threads", "1", "--device-memory", "4MiB"});
   connect({.server = server.address()});
@@ -169,6 +219,7 @@ TEST(OversizeRefusal, AnOperatorThatCannotFitIsATypedErrorAndTheSessionGoesOn) {
   }
   EXPECT_NE(error.find("out of memory"), std::string::npos) << error;
   EXPECT_NE(error.find("aten::mm"), std::string::npos) << error;
+  EXPECT_NE(error.find("split the batch, or raise --device-memory"), std::string::npos) << error;
   EXPECT_EQ(small.sum().item<float>(), 64 * 1024);
 }
 

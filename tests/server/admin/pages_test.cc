@@ -75,6 +75,7 @@ ServerReport report() {
                               .late = 79,
                               .wasted = 80,
                               .packs = 82,
+                              .retries = 83,
                               .refusals = 81}}};
 }
 
@@ -95,7 +96,8 @@ TEST(Pages, MemoryHasEveryFigure) {
     "host": {"budget_bytes": 65, "used_bytes": 66, "peak_bytes": 67, "largest_free_bytes": 68},
     "moved": {"spills": 71, "spilled_bytes": 72, "drops": 73, "loads": 74, "loaded_bytes": 75,
               "prefetches": 76, "prefetched_bytes": 77, "prefetches_useful": 78,
-              "prefetches_late": 79, "prefetches_wasted": 80, "packs": 82, "refusals": 81},
+              "prefetches_late": 79, "prefetches_wasted": 80, "packs": 82, "retries": 83,
+              "refusals": 81},
     "artifacts": {"artifacts": 56, "bytes": 57, "unused_bytes": 58, "offers": 51, "hits": 52,
                   "saved_bytes": 53, "evicted_bytes": 59, "refused": 55,
                   "disk": {"artifacts": 101, "bytes": 102, "hits": 103, "read_bytes": 104,
@@ -166,6 +168,7 @@ TEST(Pages, MetricsAreWhatPrometheusReads) {
       {"djinn_tier_prefetches_late_total", 79},
       {"djinn_tier_prefetches_wasted_total", 80},
       {"djinn_tier_packs_total", 82},
+      {"djinn_tier_retries_total", 83},
       {"djinn_tier_refusals_total", 81},
       {"djinn_artifacts", 56},
       {"djinn_artifact_bytes", 57},

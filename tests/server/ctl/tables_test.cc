@@ -31,7 +31,8 @@ Json memory_page() {
     "host": {"budget_bytes": 0, "used_bytes": 1536, "peak_bytes": 2048, "largest_free_bytes": 0},
     "moved": {"spills": 7, "spilled_bytes": 7340032, "drops": 3, "loads": 5, "loaded_bytes": 5242880,
               "prefetches": 11, "prefetched_bytes": 11534336, "prefetches_useful": 9,
-              "prefetches_late": 1, "prefetches_wasted": 2, "packs": 4, "refusals": 0},
+              "prefetches_late": 1, "prefetches_wasted": 2, "packs": 4, "retries": 1,
+              "refusals": 0},
     "artifacts": {"artifacts": 2, "bytes": 2048, "unused_bytes": 1024, "offers": 4, "hits": 3,
                   "saved_bytes": 3072, "evicted_bytes": 0, "refused": 0,
                   "disk": {"artifacts": 1, "bytes": 1024, "hits": 2, "read_bytes": 2048,
@@ -54,6 +55,7 @@ TEST(Tables, ShowMemory) {
             "  waited for, under way           1\n"
             "  left unused                     2\n"
             "packed for a long result          4\n"
+            "  operators that ran again        1\n"
             "refused, nothing could leave      0\n"
             "\n"
             "SHARED WEIGHTS  COUNT    BYTES   UNUSED  ASKED FOR  THERE    SAVED\n"

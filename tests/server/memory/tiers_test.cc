@@ -5,10 +5,12 @@
 #include <atomic>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <new>
 #include <random>
 #include <set>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -213,6 +215,112 @@ TEST_F(TiersTest, StagesOnTheHostWhenTheDeviceIsFull) {
   EXPECT_EQ(first_byte(*staged), 5);
   const TieredBufferPtr second = tiers->stage(kPage, {});
   EXPECT_EQ(tiers->stage(kPage, {}), nullptr) << "both tiers are full";
+}
+
+// An arena with a budget, whose large blocks may move and whose small ones never do.
+class ArenaTier final : public TierMemory {
+ public:
+  explicit ArenaTier(uint64_t budget) { memory_.set_budget(budget); }
+  void* allocate(uint64_t bytes, const Owner& owner) override {
+    return memory_.take(bytes, owner).memory;
+  }
+  void* small(uint64_t bytes) { return memory_.take(bytes, {}, Arena::End::kHigh).memory; }
+  void release(void* memory) override { memory_.release(memory); }
+  void* slide(void* memory) override { return memory_.slide(memory); }
+  MemoryUsage usage() const override { return memory_.usage(); }
+
+ private:
+  MappedMemory memory_{Tier::kDevice};
+};
+
+struct Sized {
+  TieredBufferPtr buffer;
+  uint8_t fill = 0;
+};
+
+// An operator like any other: some operands, one result that takes all the room that is left, in a
+// device whose blocks of all lengths come and go. It fits whenever the bytes are there.
+TEST(TiersInAnArena, RefuseNothingWhoseBytesWouldFitIfTheyLayTogether) {
+  constexpr uint64_t kBudget = uint64_t{1} << 20;
+  constexpr uint64_t kSlack = 4096;  // administration of the blocks
+  // At most 100 small blocks of up to 1,128 bytes, and the gaps between them.
+  constexpr uint64_t kSmallPart = uint64_t{144} << 10;
+  const char* const given = std::getenv("DJINN_SEED");
+  const auto seed =
+      given != nullptr ? static_cast<uint32_t>(std::stoul(given)) : std::random_device{}();
+  std::printf("DJINN_SEED=%u\n", seed);
+  std::mt19937 random(seed);
+  ArenaTier device(kBudget);
+  ArenaTier host(uint64_t{64} << 20);
+  const auto tiers = std::make_shared<Tiers>(
+      device, host, Tiers::Options{.policy = std::move(*make_policy("plan"))});
+  std::vector<Sized> all;
+  std::vector<std::pair<void*, uint64_t>> small;
+  for (int step = 0; step < 4000; ++step) {
+    SCOPED_TRACE(step);
+    if (small.size() < 100 && random() % 2 == 0) {
+      const uint64_t bytes = 1 + random() % 1000;
+      void* memory = device.small(bytes);
+      while (memory == nullptr && tiers->make_room(bytes, nullptr)) memory = device.small(bytes);
+      ASSERT_NE(memory, nullptr);
+      small.emplace_back(memory, bytes);
+    } else if (!small.empty() && random() % 2 == 0) {
+      std::swap(small[random() % small.size()], small.back());
+      device.release(small.back().first);
+      small.pop_back();
+    }
+    if (all.size() > 30) {
+      std::swap(all[random() % all.size()], all.back());
+      all.pop_back();
+    }
+    std::set<size_t> chosen;
+    uint64_t free = kBudget - kSmallPart - kSlack;
+    for (int i = 0; i < 3 && !all.empty(); ++i) {
+      const size_t at = random() % all.size();
+      if (all[at].buffer->bytes() + 4 * kSlack > free || !chosen.insert(at).second) continue;
+      free -= all[at].buffer->bytes() + 2 * Arena::kGranule;
+    }
+    std::vector<TieredBuffer*> operands;
+    std::vector<Tiers::Use> uses;
+    for (const size_t at : chosen) operands.push_back(all[at].buffer.get());
+    const uint64_t bytes = random() % 4 == 0 ? free - kSlack : 1 + random() % (free / 4);
+    const auto pinned = tiers->pin(operands, bytes);
+    ASSERT_TRUE(pinned) << pinned.error().message;
+    void* memory = device.allocate(bytes, {});
+    while (memory == nullptr && tiers->make_room(bytes, nullptr)) {  // The mover was faster.
+      memory = device.allocate(bytes, {});
+    }
+    ASSERT_NE(memory, nullptr) << bytes << " of " << free << ", longest "
+                               << device.usage().largest_free;
+    const auto fill = static_cast<uint8_t>(random());
+    std::memset(memory, fill, bytes);
+    all.push_back({tiers->adopt(memory, bytes, {}), fill});
+    uses.push_back({.buffer = all.back().buffer.get(), .written = true});
+    for (const size_t at : chosen) {
+      const auto* const is = static_cast<const uint8_t*>(all[at].buffer->device());
+      ASSERT_EQ(is[0], all[at].fill);
+      ASSERT_EQ(is[all[at].buffer->bytes() - 1], all[at].fill);
+      uses.push_back({.buffer = all[at].buffer.get(), .next_use = tiers->now() + random() % 30});
+    }
+    tiers->unpin(uses);
+    ASSERT_LE(device.usage().peak, kBudget);
+  }
+  EXPECT_GT(tiers->stats().packs, 0U);
+  EXPECT_EQ(tiers->stats().refusals, 0U);
+  for (const auto& [memory, bytes] : small) device.release(memory);
+}
+
+TEST_F(TiersTest, MovesNothingForWhatCanNeverFit) {
+  make(2, 8, "plan");
+  const TieredBufferPtr a = page(1);
+  const TieredBufferPtr b = page(2);
+  TieredBuffer* const one = a.get();
+  const auto pinned = tiers->pin(std::span(&one, 1), 2 * kPage);
+  ASSERT_FALSE(pinned);
+  EXPECT_EQ(pinned.error().code, ErrorCode::kOutOfMemory);
+  EXPECT_NE(pinned.error().message.find("raise --device-memory"), std::string::npos)
+      << pinned.error().message;
+  EXPECT_EQ(tiers->stats().spills, 0U);
 }
 
 // Random uses by one thread while the mover works and another thread stages and drops: contents are

@@ -117,7 +117,9 @@ TEST_P(MemoryFaults, AreTheErrorsOfOneStepOfOneTenant) {
     EXPECT_EQ(fresh.check(fresh.mirror.run(), "a step after it"), 0);
   }
   EXPECT_GT(which, 4) << "allocations of a step";
-  EXPECT_GE(refusals, which) << "each fault is heard of";
+  // A fault is heard of, or the operator ran again.
+  const auto repeated = static_cast<int>(device->tier_report().moved.retries);
+  EXPECT_GE(refusals + repeated, which);
   const auto unlimited = make_cpu_device({.threads = 1});
 }
 
