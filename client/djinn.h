@@ -10,12 +10,18 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #define DJINN_API __attribute__((visibility("default")))
 
 namespace djinn {
+
+// What the program does, where the server's guess from its plans is not to stand.
+enum class Phase : uint8_t { kUnknown, kPrefill, kDecode, kTraining, kInference, kLoad };
+// How much a delay hurts. Never more than the tenant may have.
+enum class Priority : uint8_t { kUnknown, kLatencyCritical, kInteractive, kBestEffort };
 
 struct Options {
   std::string server{};  // tcp://host:port or unix:///path; several, separated by commas, are
@@ -25,11 +31,14 @@ struct Options {
   std::chrono::milliseconds timeout{
       30'000};        // A server silent for longer while an answer is due is gone.
   bool share = true;  // Large uploads may be shared with others that have the same bytes.
+  Phase phase = Phase::kUnknown;  // Hints of each session from its start, see hint().
+  Priority priority = Priority::kUnknown;
 };
 
 // Names the servers, and connects to them now (otherwise at first use). What the environment says
-// (DJINN_SERVER, DJINN_TOKEN, DJINN_CONNECT_TIMEOUT_MS, DJINN_TIMEOUT_MS, DJINN_SHARE=0) is the
-// default of each field. Called again, it starts new sessions; tensors of the old ones are lost.
+// (DJINN_SERVER, DJINN_TOKEN, DJINN_CONNECT_TIMEOUT_MS, DJINN_TIMEOUT_MS, DJINN_SHARE=0,
+// DJINN_PHASE=decode, DJINN_PRIORITY=best-effort) is the default of each field. Called again, it
+// starts new sessions; tensors of the old ones are lost.
 DJINN_API void connect(const Options& options = {});
 
 // Sends what was recorded, and does not wait. Never needed for correctness: a long-running step may
@@ -38,6 +47,19 @@ DJINN_API void flush(int device = 0);
 
 // Sends what was recorded, and waits until it has run. Errors of tensors stay with their tensors.
 DJINN_API void synchronize(int device = 0);
+
+// Tells the server what the program is about to do; what was recorded is sent before it. It changes
+// when things are done, and never what comes out; no answer is waited for.
+//   hint(Phase::kDecode, 20s)    it pauses, and goes on in about 20 s: its private tensors (a KV
+//                                cache) may leave the device first, and are back by then
+//   hint(Phase::kDecode, kSomeTime)  it pauses, and nobody knows for how long
+//   hint(Phase::kDecode, 0s)     it goes on now: what left is brought back at once
+//   hint(Phase::kDecode)         nothing of the kind
+// The next operator ends a pause, whatever was said. Phase and priority stay until the next hint.
+inline constexpr std::chrono::milliseconds kSomeTime = std::chrono::milliseconds::max();
+DJINN_API void hint(Phase phase,
+                    std::optional<std::chrono::milliseconds> expected_resume = std::nullopt,
+                    Priority priority = Priority::kUnknown, int device = 0);
 
 // Ends calls that wait for an answer (they throw c10::Error); sessions and tensors stay as they
 // are, and the same may be asked again. Async-signal-safe: for a handler of SIGINT.

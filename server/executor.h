@@ -91,6 +91,10 @@ class Replay {
   virtual void run(const Work& work, AnswerSink& sink) = 0;
   // Drops what can be built again (the session is idle). Same threads as run.
   virtual void shrink() = 0;
+  // All jobs so far have ended, and the next is expected at about that time of the server's clock:
+  // UINT64_MAX: nobody knows when; a time that has passed: now. A device whose bytes do not move
+  // has nothing to do. Same threads as run.
+  virtual void rest(uint64_t /*resume_ns*/) {}
   // Any thread.
   [[nodiscard]] virtual ReplayStats stats() const = 0;
 };

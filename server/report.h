@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "scheduler/session_hints.h"
 #include "server/executor.h"
 #include "server/memory/artifact_store.h"
 
@@ -24,6 +25,7 @@ struct SessionReport {
   uint64_t bytes = 0;      // of those, shared ones included
   uint64_t shared_bytes = 0;
   uint64_t upload_bytes = 0;  // received since it began
+  sched::SessionHints hints = {};
 };
 
 // What a tenant has of a memory, in bytes: what was allocated for it, to the last one.

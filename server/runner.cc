@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <cassert>
 #include <optional>
 #include <utility>
@@ -95,7 +96,9 @@ void Runner::open(SessionId session, std::string_view tenant) {
 
 void Runner::submit(SessionId session, Task task) {
   MutexLock lock(mutex_);
-  lanes_.at(session)->tasks.push_back(std::move(task));
+  Lane& lane = *lanes_.at(session);
+  lane.hints.rest = Rest::kNone;
+  lane.tasks.push_back(std::move(task));
   queue_.add(session);
   wanted_.notify_one();
 }
@@ -108,6 +111,7 @@ bool Runner::try_run(SessionId session, Task& task, std::vector<Report>& reports
     if (busy_ || queue_.ready()) return false;
     busy_ = true;
     lane = lanes_.at(session).get();  // Only this thread closes it.
+    lane->hints.rest = Rest::kNone;
   }
   Reporter reporter(session, task, [&](Report report) { reports.push_back(std::move(report)); });
   run(*lane, task, reporter);
@@ -130,6 +134,34 @@ void Runner::shrink(SessionId session) {
   wanted_.notify_one();
 }
 
+void Runner::hint(SessionId session, const sched::SessionHints& hints) {
+  MutexLock lock(mutex_);
+  const std::shared_ptr<Lane>& lane = lanes_.at(session);
+  lane->hints = hints;
+  if (hints.rest == Rest::kNone) return;
+  if (std::ranges::find(resting_, lane) == resting_.end()) resting_.push_back(lane);
+  wanted_.notify_one();
+}
+
+bool Runner::rest_due() const {
+  return std::ranges::any_of(resting_, [](const auto& lane) { return lane->tasks.empty(); });
+}
+
+std::vector<Runner::Resting> Runner::take_resting() {
+  std::vector<Resting> due;
+  std::erase_if(resting_, [&](const auto& lane) {
+    if (!lane->tasks.empty() && lane->hints.rest != Rest::kNone) return false;  // Not yet.
+    if (lane->hints.rest != Rest::kNone) due.push_back({lane, lane->hints});
+    return true;
+  });
+  return due;
+}
+
+void Runner::rest(const Resting& resting) {
+  const bool known = resting.hints.rest == Rest::kUntil;
+  resting.lane->replay->rest(known ? resting.hints.resume_ns : UINT64_MAX);
+}
+
 void Runner::close(SessionId session) {
   std::deque<Task> dropped;  // Freed outside of the lock.
   MutexLock lock(mutex_);
@@ -137,6 +169,7 @@ void Runner::close(SessionId session) {
   if (at == lanes_.end()) return;
   dropped = std::move(at->second->tasks);
   queue_.remove(session);
+  std::erase(resting_, at->second);
   closed_.push_back(std::move(at->second));
   lanes_.erase(at);
   wanted_.notify_one();
@@ -176,11 +209,13 @@ void Runner::thread_main() {
   lanes_.clear();
   closed_.clear();
   shrinking_.clear();
+  resting_.clear();
 }
 
 bool Runner::step() {
   std::vector<std::shared_ptr<Lane>> closed;
   std::vector<std::shared_ptr<Lane>> shrinking;
+  std::vector<Resting> resting;
   std::shared_ptr<Lane> lane;
   Task task;
   {
@@ -188,6 +223,7 @@ bool Runner::step() {
     if (stopping_ || !has_work()) return false;
     closed.swap(closed_);
     shrinking.swap(shrinking_);
+    resting = take_resting();
     if (const auto session = queue_.take()) {
       lane = lanes_.at(*session);
       task = std::move(lane->tasks.front());
@@ -198,6 +234,8 @@ bool Runner::step() {
   }
   for (const auto& each : shrinking) each->replay->shrink();
   shrinking.clear();
+  for (const Resting& each : resting) rest(each);
+  resting.clear();
   closed.clear();  // Here the Replays of closed sessions die, before the next job needs memory.
   std::shared_ptr<Reporter> reporter;
   if (lane != nullptr) {

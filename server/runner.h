@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "scheduler/run_queue.h"
+#include "scheduler/session_hints.h"
 #include "serialization/base/mutex.h"
 #include "server/executor.h"
 
@@ -67,6 +68,9 @@ class Runner {
   void pause(SessionId session, bool paused);
   // Drops what can be built again, when it is the session's turn.
   void shrink(SessionId session);
+  // What its app says of the session from here on. A rest begins when the jobs that are queued have
+  // ended, and is over when another comes.
+  void hint(SessionId session, const sched::SessionHints& hints);
   // Drops the session's queued jobs; its Replay dies as soon as nothing of it runs.
   void close(SessionId session);
 
@@ -83,6 +87,7 @@ class Runner {
     std::unique_ptr<Replay> replay;  // Used by whoever set busy_.
     std::deque<Task> tasks;
     bool shrink = false;
+    sched::SessionHints hints;
   };
   class Reporter;
   using LaneMap = std::unordered_map<SessionId, std::shared_ptr<Lane>>;
@@ -93,8 +98,16 @@ class Runner {
   void left(Report last);  // A job has ended that was left to the device.
   void publish(Report report);
   [[nodiscard]] bool has_work() REQUIRES(mutex_) {
-    return !busy_ && (queue_.ready() || !closed_.empty() || !shrinking_.empty());
+    return !busy_ && (queue_.ready() || !closed_.empty() || !shrinking_.empty() || rest_due());
   }
+  [[nodiscard]] bool rest_due() const REQUIRES(mutex_);
+  struct Resting {
+    std::shared_ptr<Lane> lane;
+    sched::SessionHints hints;
+  };
+  // Those whose queued jobs have ended.
+  [[nodiscard]] std::vector<Resting> take_resting() REQUIRES(mutex_);
+  static void rest(const Resting& resting);
 
   Device& device_;
   const std::function<void()> wake_;
@@ -109,6 +122,7 @@ class Runner {
   sched::RunQueue queue_ GUARDED_BY(mutex_);
   std::vector<std::shared_ptr<Lane>> closed_ GUARDED_BY(mutex_);  // To be destroyed.
   std::vector<std::shared_ptr<Lane>> shrinking_ GUARDED_BY(mutex_);
+  std::vector<std::shared_ptr<Lane>> resting_ GUARDED_BY(mutex_);  // Their apps said so.
 
   Mutex reports_mutex_;
   std::vector<Report> reports_ GUARDED_BY(reports_mutex_);

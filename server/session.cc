@@ -107,6 +107,10 @@ Result<> Session::receive_plain_frame(FrameKind kind, transport::Bytes message) 
       DJINN_TRY(const auto decoded, codec::decode<codec::StatsRequest>(message));
       return stats_request(decoded);
     }
+    case FrameKind::kHint: {
+      DJINN_TRY(const auto decoded, codec::decode<codec::Hint>(message));
+      return hint(decoded);
+    }
     case FrameKind::kHeartbeat:
       return Unit{};
     case FrameKind::kGoodbye: {
@@ -235,6 +239,7 @@ bool Session::may_run_here(const Task& task) const {
 void Session::submit(Task task) {
   const bool here = may_run_here(task);
   progress_.receive();
+  hints_.rest = Rest::kNone;
   packed_ = false;
   answers_due_ += task.work.plan->answers;
   inline_bytes_queued_ += task.inline_bytes;
@@ -281,6 +286,22 @@ void Session::answer_offers() {
     sender_.send(FrameKind::kOffer, codec::OfferReply{.have = std::move(offers_.front().have)});
     offers_.pop_front();
   }
+}
+
+Result<> Session::hint(const codec::Hint& hint) {
+  const uint64_t second = last_frame_ns_ / 1'000'000'000;
+  if (std::exchange(hints_second_, second) != second) hints_in_second_ = 0;
+  if (++hints_in_second_ > kHintsPerSecondMax) {
+    return exhausted("hint: more than " + std::to_string(kHintsPerSecondMax) + " in a second");
+  }
+  hints_ = {.phase = hint.phase,
+            .urgency = hint.urgency,
+            .rest = hint.rest,
+            .resume_ns = hint.rest == Rest::kUntil
+                             ? last_frame_ns_ + uint64_t{hint.resume_ms} * 1'000'000
+                             : 0};
+  house_.runner.hint(id_, hints_);
+  return Unit{};
 }
 
 Result<> Session::stats_request(const codec::StatsRequest& request) {
@@ -449,7 +470,8 @@ SessionReport Session::look(uint64_t now) const {
                     .age_ns = now - born_ns_,
                     .jobs = progress_.ended().value,
                     .in_flight = state_ == State::kOpen ? progress_.in_flight() : 0,
-                    .upload_bytes = uploads_.bytes_received()};
+                    .upload_bytes = uploads_.bytes_received(),
+                    .hints = hints_};
   if (state_ != State::kOpen) return out;
   const ReplayStats stats = house_.runner.stats(id_);
   out.storages = stats.storages;

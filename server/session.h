@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "scheduler/session_hints.h"
 #include "serialization/codec/messages.h"
 #include "serialization/transport/connection.h"
 #include "server/memory/artifact_store.h"
@@ -89,6 +90,7 @@ class Session final : public transport::FrameSink {
   Result<> operators(const codec::Operators& operators);
   Result<> offer(const codec::Offer& offer);
   void answer_offers();
+  Result<> hint(const codec::Hint& hint);
   Result<> stats_request(const codec::StatsRequest& request);
   template <typename Message>  // codec::Step or codec::Job
   Place job(const Message& message, uint64_t payload_bytes);
@@ -122,6 +124,10 @@ class Session final : public transport::FrameSink {
   uint64_t answers_due_ = 0;
   std::vector<Report> reports_;       // Of a job that ran here.
   uint64_t not_here_before_job_ = 0;  // A job took long on this thread: its session pays for it.
+
+  sched::SessionHints hints_;
+  uint64_t hints_second_ = 0;  // which one it is, and how many hints came in it
+  uint32_t hints_in_second_ = 0;
 
   bool draining_ = false;
   bool reading_paused_ = false;

@@ -301,6 +301,14 @@ Result<> Session::upload_artifacts(std::span<const UploadSource> sources) {
   return {};
 }
 
+Result<> Session::hint(const codec::Hint& hint) {
+  Turn turn(*this);
+  if (lost_) return *lost_;
+  const auto message = std::make_shared<const codec::Message>(codec::encode(hint));
+  connection_->send(FrameKind::kHint, message->bytes(), {}, [message] {});
+  return run_once(std::chrono::nanoseconds(0));
+}
+
 Result<codec::StatsReply> Session::server_stats() {
   Turn turn(*this);
   if (lost_) return *lost_;

@@ -106,6 +106,9 @@ class Session : private transport::FrameSink {
   // Asks which artifacts the server has, and sends the others. Blocks for one round trip.
   Result<> upload_artifacts(std::span<const UploadSource> sources);
 
+  // Sends it, and does not wait.
+  Result<> hint(const codec::Hint& hint);
+
   // The counters of this session on the server, when all jobs sent so far have ended.
   Result<codec::StatsReply> server_stats();
 

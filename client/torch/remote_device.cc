@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
@@ -55,6 +56,26 @@ std::chrono::milliseconds milliseconds(const char* name, std::chrono::millisecon
   return std::chrono::milliseconds(value);
 }
 
+// What client/djinn.h and the wire call the same has the same value.
+static_assert(static_cast<uint8_t>(Phase::kLoad) == kJobPhaseMax);
+static_assert(static_cast<uint8_t>(Phase::kTraining) == static_cast<uint8_t>(JobPhase::kTraining));
+static_assert(static_cast<uint8_t>(Priority::kBestEffort) == kUrgencyMax);
+JobPhase job_phase(Phase phase) { return static_cast<JobPhase>(phase); }
+Urgency urgency_of(Priority priority) { return static_cast<Urgency>(priority); }
+
+// The enumerator whose text the variable has.
+template <typename Enum, typename Text>
+Enum word(const char* name, uint8_t max, Enum otherwise, const Text& text) {
+  const char* const given = environment(name);
+  if (given == nullptr) return otherwise;
+  std::string all;
+  for (uint8_t value = 1; value <= max; ++value) {
+    if (text(static_cast<Enum>(value)) == given) return static_cast<Enum>(value);
+    all.append(" ").append(text(static_cast<Enum>(value)));
+  }
+  TORCH_CHECK(false, "djinn: ", name, "=", given, " is none of", all);
+}
+
 // Fields that were left at their defaults take what the environment says.
 Options with_environment(Options options) {
   const Options defaults;
@@ -69,6 +90,14 @@ Options with_environment(Options options) {
   }
   if (options.timeout == defaults.timeout) {
     options.timeout = milliseconds("DJINN_TIMEOUT_MS", defaults.timeout);
+  }
+  if (options.phase == defaults.phase) {
+    options.phase = word("DJINN_PHASE", kJobPhaseMax, defaults.phase,
+                         [](Phase each) { return to_text(job_phase(each)); });
+  }
+  if (options.priority == defaults.priority) {
+    options.priority = word("DJINN_PRIORITY", kUrgencyMax, defaults.priority,
+                            [](Priority each) { return to_text(urgency_of(each)); });
   }
   const char* const share = environment("DJINN_SHARE");
   if (share != nullptr && std::strcmp(share, "0") == 0) options.share = false;
@@ -301,6 +330,10 @@ void RemoteDevice::connect() {
                      .silence_timeout = options_.timeout});
   if (!opened) raise(opened.error());
   session_ = std::move(opened).value();
+  if (options_.phase == Phase::kUnknown && options_.priority == Priority::kUnknown) return;
+  const auto hinted = session_->hint(
+      {.phase = job_phase(options_.phase), .urgency = urgency_of(options_.priority)});
+  if (!hinted) raise(hinted.error());
 }
 
 Session& RemoteDevice::session() {
@@ -340,6 +373,18 @@ void RemoteDevice::fetch(const at::Tensor& tensor, std::span<std::byte> into) {
 void RemoteDevice::flush() {
   const Lock hold = lock();
   cut({});
+}
+
+void RemoteDevice::hint(const codec::Hint& hint) {
+  std::shared_ptr<Session> session;
+  {
+    const Lock hold = lock();
+    cut({});
+    this->session();
+    session = session_;
+  }
+  const auto sent = session->hint(hint);
+  if (!sent) raise(sent.error());
 }
 
 void RemoteDevice::synchronize() { (void)server_stats(); }
@@ -409,6 +454,24 @@ void connect(const Options& options) {
 void flush(int device) { RemoteDevice::get(static_cast<c10::DeviceIndex>(device)).flush(); }
 void synchronize(int device) {
   RemoteDevice::get(static_cast<c10::DeviceIndex>(device)).synchronize();
+}
+void hint(Phase phase, std::optional<std::chrono::milliseconds> expected_resume, Priority priority,
+          int device) {
+  using std::chrono::milliseconds;
+  const auto wire_phase = static_cast<uint8_t>(phase);
+  const auto wire_priority = static_cast<uint8_t>(priority);
+  TORCH_CHECK(wire_phase <= kJobPhaseMax && wire_priority <= kUrgencyMax,
+              "djinn: hint: no such phase or priority");
+  codec::Hint hint{.phase = client::job_phase(phase), .urgency = client::urgency_of(priority)};
+  if (expected_resume == kSomeTime) {
+    hint.rest = Rest::kOpen;
+  } else if (expected_resume) {
+    hint.rest = Rest::kUntil;
+    const milliseconds within =
+        std::clamp(*expected_resume, milliseconds(0), milliseconds(kResumeMsMax));
+    hint.resume_ms = static_cast<uint32_t>(within.count());
+  }
+  RemoteDevice::get(static_cast<c10::DeviceIndex>(device)).hint(hint);
 }
 void cancel() { RemoteDevice::cancel_all(); }
 Stats stats(int device) { return RemoteDevice::get(static_cast<c10::DeviceIndex>(device)).stats(); }

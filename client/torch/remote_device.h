@@ -104,6 +104,7 @@ class RemoteDevice {
   ServerStats server_stats();
   void flush();
   void synchronize();
+  void hint(const codec::Hint& hint);
 
   uint64_t hashed_bytes = 0;
   uint64_t shape_questions = 0;

@@ -355,6 +355,33 @@ Result<Resync> decode<Resync>(Bytes message) {
   });
 }
 
+Message encode(const Hint& hint) {
+  return build<schema::Hint>(0, [&](schema::Hint::Builder out) {
+    out.setPhase(static_cast<uint8_t>(hint.phase));
+    out.setUrgency(static_cast<uint8_t>(hint.urgency));
+    out.setRest(static_cast<uint8_t>(hint.rest));
+    out.setResumeMs(hint.resume_ms);
+  });
+}
+
+template <>
+Result<Hint> decode<Hint>(Bytes message) {
+  auto out = parse<schema::Hint>(message, [](schema::Hint::Reader in) {
+    return Hint{.phase = static_cast<JobPhase>(in.getPhase()),
+                .urgency = static_cast<Urgency>(in.getUrgency()),
+                .rest = static_cast<Rest>(in.getRest()),
+                .resume_ms = in.getResumeMs()};
+  });
+  if (!out) return out;
+  const uint32_t resume_ms_max = out->rest == Rest::kUntil ? kResumeMsMax : 0;
+  if (static_cast<uint8_t>(out->phase) > kJobPhaseMax ||
+      static_cast<uint8_t>(out->urgency) > kUrgencyMax ||
+      static_cast<uint8_t>(out->rest) > kRestMax || out->resume_ms > resume_ms_max) {
+    return out_of_bounds("a hint");
+  }
+  return out;
+}
+
 Message encode(const Heartbeat& /*heartbeat*/) {
   return build<schema::Heartbeat>(0, [](schema::Heartbeat::Builder) {});
 }

@@ -15,6 +15,7 @@
 #include <string_view>
 #include <vector>
 
+#include "serialization/base/hints.h"
 #include "serialization/base/result.h"
 
 namespace djinn::codec {
@@ -120,6 +121,12 @@ struct Resync {
   uint32_t job = 0;
   uint16_t epoch = 0;
 };
+struct Hint {
+  JobPhase phase = JobPhase::kUnknown;
+  Urgency urgency = Urgency::kUnknown;
+  Rest rest = Rest::kNone;
+  uint32_t resume_ms = 0;
+};
 struct Heartbeat {};
 struct Goodbye {
   uint16_t code = 0;
@@ -156,6 +163,7 @@ struct StatsReply {
 [[nodiscard]] Message encode(const Failed& failed);
 [[nodiscard]] Message encode(const Ack& ack);
 [[nodiscard]] Message encode(const Resync& resync);
+[[nodiscard]] Message encode(const Hint& hint);
 [[nodiscard]] Message encode(const Heartbeat& heartbeat);
 [[nodiscard]] Message encode(const Goodbye& goodbye);
 [[nodiscard]] Message encode(const StatsRequest& request);

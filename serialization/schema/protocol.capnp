@@ -122,6 +122,21 @@ struct Resync {  # server -> client: a checksum failed
 
 # -- the rest -------------------------------------------------------------------------------------
 
+struct Hint {  # client -> server: what the app says of its session. Never answered, and never needed:
+  # it changes when things are done, not what comes out. Each field is the app's choice; none lifts a
+  # session above what its tenant may have. Values out of bounds are answered with Goodbye(invalid),
+  # more than kHintsPerSecondMax hints with Goodbye(exhausted).
+  phase @0 :UInt8;            # What its jobs are from here on: 0 as their plans show, 1 prefill, 2 decode,
+                              # 3 training, 4 inference, 5 load.
+  urgency @1 :UInt8;          # How much a delay hurts: 0 not said, 1 latency-critical, 2 interactive,
+                              # 3 best-effort.
+  rest @2 :UInt8;             # What it does when the jobs sent so far have ended: 0 not said, 1 it pauses
+                              # and goes on in about resumeMs, 2 it pauses, nobody knows for how long.
+                              # The next job ends a pause, whatever was said.
+  resumeMs @3 :UInt32;        # From the arrival of this message on, in milliseconds, at most kResumeMsMax;
+                              # 0 with rest 1: it goes on now. With another rest: 0.
+}
+
 struct Heartbeat {  # both: I am alive. The server sends it to a client that waits for an answer.
 }
 

@@ -39,8 +39,9 @@ enum class FrameKind : uint8_t {
   kHeartbeat = 11,  // both: Heartbeat
   kGoodbye = 12,    // both: Goodbye
   kStats = 13,      // client: StatsRequest      server: StatsReply
+  kHint = 14,       // client: Hint
 };
-inline constexpr uint8_t kFrameKindMax = 13;
+inline constexpr uint8_t kFrameKindMax = 14;
 
 struct FrameHeader {
   FrameKind kind = FrameKind::kHeartbeat;

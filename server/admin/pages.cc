@@ -98,6 +98,8 @@ Json sessions(const ServerReport& report) {
                    {"tenant", each.tenant},
                    {"peer", each.peer},
                    {"state", each.state},
+                   {"urgency", to_text(each.hints.urgency)},
+                   {"rests", each.hints.rest != Rest::kNone},
                    {"age_seconds", seconds(each.age_ns)},
                    {"jobs", each.jobs},
                    {"in_flight", each.in_flight},

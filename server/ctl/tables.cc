@@ -148,11 +148,12 @@ std::string tenants_text(const Json& page) {
 }
 
 std::string sessions_text(const Json& page) {
-  Table table({"SESSION", "TENANT", "STATE", "PEER", "AGE", "JOBS", "IN FLIGHT", "STORAGES",
-               "BYTES", "SHARED", "UPLOADED"},
-              4);
+  Table table({"SESSION", "TENANT", "STATE", "PRIORITY", "PEER", "AGE", "JOBS", "IN FLIGHT",
+               "STORAGES", "BYTES", "SHARED", "UPLOADED"},
+              5);
   for (const Json& each : page.at("sessions")) {
-    table.add({count(each, "session"), text(each, "tenant"), text(each, "state"),
+    table.add({count(each, "session"), text(each, "tenant"),
+               each.at("rests").get<bool>() ? "rests" : text(each, "state"), text(each, "urgency"),
                text(each, "peer"), age_text(each.at("age_seconds").get<double>()),
                count(each, "jobs"), count(each, "in_flight"), count(each, "storages"),
                size(each, "storage_bytes"), size(each, "shared_bytes"),

@@ -16,7 +16,7 @@ class PlanAware final : public MemoryPolicy {
   std::string_view name() const override { return "plan"; }
   bool prefetches() const override { return true; }
   double rank(const Candidate& candidate, uint64_t now) const override {
-    return distance(candidate, now) * (candidate.clean ? 1 : kDirty);
+    return distance(candidate, now) * (candidate.clean || candidate.rests ? 1 : kDirty);
   }
 };
 
@@ -24,6 +24,7 @@ class LeastRecentlyUsed final : public MemoryPolicy {
  public:
   std::string_view name() const override { return "lru"; }
   double rank(const Candidate& candidate, uint64_t now) const override {
+    if (candidate.rests) return distance(candidate, now);
     return static_cast<double>(now - std::min(candidate.last_use, now));
   }
 };
@@ -39,6 +40,7 @@ class None final : public MemoryPolicy {
 }  // namespace
 
 double distance(const Candidate& candidate, uint64_t now) {
+  if (candidate.rests) return 4 * kRests;
   if (candidate.next_use == kNeverUsed) return 2 * kRests;
   if (candidate.next_use >= now) return static_cast<double>(candidate.next_use - now);
   return kRests + static_cast<double>(now - candidate.next_use);

@@ -25,6 +25,7 @@ struct Candidate {
   bool clean = false;  // The host has them too: they are dropped, not copied.
   uint64_t last_use = 0;
   uint64_t next_use = kNeverUsed;  // As the plans say; kNeverUsed: no plan is known to use them.
+  bool rests = false;              // Their session said that it pauses.
 };
 
 class MemoryPolicy {

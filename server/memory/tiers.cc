@@ -102,6 +102,7 @@ Tiers::~Tiers() {
 TieredBufferPtr Tiers::track(TieredBufferPtr buffer) {
   const MutexLock lock(mutex_);
   buffer->place_ = all_.size();
+  buffer->number_ = next_number_++;
   buffer->last_use_ = now_;
   all_.push_back(buffer.get());
   return buffer;
@@ -235,9 +236,11 @@ bool Tiers::bring_in(TieredBuffer& buffer) {
 
 void Tiers::copy_in(TieredBuffer& buffer, void* memory) {
   begin_move(buffer);
+  const uint64_t begin_ns = now_ns();
   mutex_.unlock();
   link_.copy(memory, buffer.host_, buffer.bytes_);
   mutex_.lock();
+  measure(buffer.bytes_, now_ns() - begin_ns);
   buffer.device_ = memory;
   end_move(buffer);
 }
@@ -250,6 +253,7 @@ void Tiers::unpin(std::span<const Use> uses) {
     --buffer.pins_;
     buffer.last_use_ = now_;
     buffer.next_use_ = use.next_use;
+    buffer.outlook_ = TieredBuffer::Outlook::kPlans;
     if (use.written) {
       buffer.host_current_ = false;
       if (buffer.staged_ == nullptr) drop_host_copy(buffer);
@@ -268,14 +272,11 @@ uint64_t Tiers::now() const {
 
 void Tiers::expect(std::span<const Use> uses, uint64_t reserve_bytes) {
   const MutexLock lock(mutex_);
-  for (const Use& use : uses) use.buffer->next_use_ = use.next_use;
+  for (const Use& use : uses) {
+    use.buffer->next_use_ = use.next_use;
+    use.buffer->outlook_ = TieredBuffer::Outlook::kPlans;
+  }
   reserve_ = reserve_bytes;
-  if (mover_waits_) progress_.notify_one();
-}
-
-void Tiers::hint(TieredBuffer& buffer, bool soon) {
-  const MutexLock lock(mutex_);
-  buffer.next_use_ = soon ? now_ : kNeverUsed;
   if (mover_waits_) progress_.notify_one();
 }
 
@@ -285,7 +286,8 @@ Candidate Tiers::candidate(const TieredBuffer& buffer) const {
   return {.bytes = buffer.bytes_,
           .clean = buffer.host_current_,
           .last_use = buffer.last_use_,
-          .next_use = buffer.next_use_};
+          .next_use = next_use(buffer),
+          .rests = buffer.outlook_ == TieredBuffer::Outlook::kRests};
 }
 
 TieredBuffer* Tiers::victim(double farther_than, const Account* of) {
@@ -425,15 +427,21 @@ TierStats Tiers::stats() const {
 
 // -- the mover
 
+uint64_t Tiers::next_use(const TieredBuffer& buffer) const {
+  return is_awaited(buffer) ? now_ : buffer.next_use_;
+}
+
 // What is used next and is not on the device.
 TieredBuffer* Tiers::wanted() {
   TieredBuffer* next = nullptr;
   for (TieredBuffer* const buffer : all_) {
-    if (buffer->device_ != nullptr || buffer->moving_ || buffer->next_use_ == kNeverUsed ||
-        buffer->next_use_ < now_) {
+    if (buffer->device_ != nullptr || buffer->moving_ ||
+        buffer->outlook_ == TieredBuffer::Outlook::kRests) {
       continue;
     }
-    if (next == nullptr || buffer->next_use_ < next->next_use_) next = buffer;
+    const uint64_t use = next_use(*buffer);
+    if (use == kNeverUsed || use < now_) continue;
+    if (next == nullptr || use < next_use(*next)) next = buffer;
   }
   return next;
 }
@@ -444,7 +452,7 @@ bool Tiers::prefetch_one() {
   if (!policy_->prefetches() || room_wanted_at_ == now_) return false;
   TieredBuffer* const buffer = wanted();
   if (buffer == nullptr) return false;
-  mover_wants_ = buffer->next_use_;
+  mover_wants_ = next_use(*buffer);
   const MemoryUsage usage = device_.usage();
   void* memory = nullptr;
   if (usage.budget == 0 || usage.used + buffer->bytes_ + reserve_ <= usage.budget) {
@@ -466,9 +474,15 @@ bool Tiers::prefetch_one() {
 void Tiers::mover_main() {
   const MutexLock lock(mutex_);
   while (!stopping_) {
+    end_due_rests();
     if (prefetch_one()) continue;
     mover_waits_ = true;
-    progress_.wait(mutex_);
+    const uint64_t next_ns = rests_.next_ns();
+    if (next_ns == kNoTime) {
+      progress_.wait(mutex_);
+    } else if (const uint64_t now = now_ns(); now < next_ns) {
+      progress_.wait_for(mutex_, std::chrono::nanoseconds(next_ns - now));
+    }
     mover_waits_ = false;
   }
 }

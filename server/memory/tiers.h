@@ -22,6 +22,7 @@
 #include "serialization/base/result.h"
 #include "server/memory/mapped_memory.h"
 #include "server/memory/policy.h"
+#include "server/memory/rests.h"
 #include "server/memory/usage.h"
 
 namespace djinn::server {
@@ -86,7 +87,12 @@ class TieredBuffer {
   uint32_t arriving_ = 0;  // Of these, by a `pin` that has not returned: it may still move.
   uint64_t last_use_ = 0;
   uint64_t next_use_ = kNeverUsed;
-  size_t place_ = 0;  // in Tiers::all_
+  // What is known beside the plans: its session pauses; or goes on about now. Until it is used.
+  enum class Outlook : uint8_t { kPlans, kRests, kAwaited };
+  Outlook outlook_ = Outlook::kPlans;
+  uint64_t awaited_until_ns_ = 0;
+  uint64_t number_ = 0;  // never the same one twice
+  size_t place_ = 0;     // in Tiers::all_
 };
 
 using TieredBufferPtr = std::shared_ptr<TieredBuffer>;
@@ -132,8 +138,19 @@ class Tiers : public std::enable_shared_from_this<Tiers> {
   [[nodiscard]] uint64_t now() const;
   // What a job that begins will use first when, and what it needs for new bytes.
   void expect(std::span<const Use> uses, uint64_t reserve_bytes);
-  // The buffer is needed on the device soon (true) or not for long (false).
-  void hint(TieredBuffer& buffer, bool soon);
+
+  // -- sessions that pause (tiers_rests.cc)
+
+  struct SessionState {
+    std::vector<TieredBuffer*> own;     // nobody else's
+    std::vector<TieredBuffer*> shared;  // weights that others may use, too
+  };
+  // The session pauses until about then (kNoTime: nobody knows): what it has alone leaves before
+  // anything else where room is wanted, and all of its state is brought back in time. A time that
+  // has passed: it goes on now. Anyone may say so; it changes who leaves first, and nothing else.
+  void rest(uint64_t session, const SessionState& state, uint64_t resume_ns);
+  // It goes on, or is gone.
+  void end_rest(uint64_t session);
 
   // -- room
 
@@ -186,6 +203,14 @@ class Tiers : public std::enable_shared_from_this<Tiers> {
   bool make_room_locked(uint64_t bytes, const Account* account) REQUIRES(mutex_);
   void* host_memory(uint64_t bytes, const Owner& owner) REQUIRES(mutex_);
   [[nodiscard]] Candidate candidate(const TieredBuffer& buffer) const REQUIRES(mutex_);
+  static void await(TieredBuffer& buffer, uint64_t from_ns);
+  static bool is_awaited(const TieredBuffer& buffer);
+  void end_due_rests() REQUIRES(mutex_);
+  void make_mover_free() REQUIRES(mutex_);
+  void wake_mover() REQUIRES(mutex_);
+  void measure(uint64_t bytes, uint64_t took_ns) REQUIRES(mutex_);
+  // The tick at which the buffer is needed; kNeverUsed: nobody knows of any.
+  [[nodiscard]] uint64_t next_use(const TieredBuffer& buffer) const REQUIRES(mutex_);
   TieredBuffer* wanted() REQUIRES(mutex_);
   bool prefetch_one() REQUIRES(mutex_);
   void mover_main();
@@ -208,6 +233,9 @@ class Tiers : public std::enable_shared_from_this<Tiers> {
   std::unique_ptr<MemoryPolicy> policy_ GUARDED_BY(mutex_);
   Reclaim reclaim_ GUARDED_BY(mutex_);
   std::vector<TieredBuffer*> all_ GUARDED_BY(mutex_);
+  uint64_t next_number_ GUARDED_BY(mutex_) = 1;
+  Rests rests_ GUARDED_BY(mutex_);
+  double bytes_per_ns_ GUARDED_BY(mutex_) = 1;  // of copies to the device, measured
   TierStats stats_ GUARDED_BY(mutex_);
 
   std::thread mover_;  // Last: it uses all of the above.

@@ -93,6 +93,10 @@ class StorageTable {
     uncount(cell);
     count(cell);
   }
+  template <typename Use>
+  void for_each(const Use& use) const {
+    for (const auto& [id, cell] : cells_) use(cell);
+  }
   [[nodiscard]] const StorageTotals& totals() const { return totals_; }
   void shrink() { cells_.rehash(0); }
 

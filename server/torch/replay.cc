@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/torch/replay.h"
 
+#include <utility>
+
 #include <c10/core/InferenceMode.h>
 #include <c10/util/Exception.h>
 
@@ -22,6 +24,7 @@ c10::WarningHandler* silence() {
 }  // namespace
 
 TorchReplay::~TorchReplay() {
+  end_rest();
   programs_.clear();
   state_.table = {};
   state_.backend.trim();
@@ -37,6 +40,7 @@ void TorchReplay::run(const Work& work, AnswerSink& sink) {
     refuse(work, sink, program.error());
     return;
   }
+  end_rest();
   const auto entered = state_.backend.enter(state_.owner, [&] {
     // Views, versions and gradients are the client's: here every tensor is made to be read or
     // written by kernels, and none leaves this mode.
@@ -79,6 +83,21 @@ void TorchReplay::shrink() {
   programs_.clear();
   state_.table.shrink();
   state_.backend.trim();
+}
+
+void TorchReplay::rest(uint64_t resume_ns) {
+  Tiers* const tiers = state_.backend.tiers();
+  if (tiers == nullptr) return;
+  Tiers::SessionState state;
+  state_.table.for_each([&](const Cell& cell) {
+    if (cell.home != nullptr) (cell.shared ? state.shared : state.own).push_back(cell.home.get());
+  });
+  tiers->rest(state_.owner.session, state, resume_ns);
+  rests_ = true;
+}
+
+void TorchReplay::end_rest() {
+  if (std::exchange(rests_, false)) state_.backend.tiers()->end_rest(state_.owner.session);
 }
 
 void TorchReplay::publish() {

@@ -21,6 +21,7 @@ class TorchReplay final : public Replay {
   ~TorchReplay() override;
   void run(const Work& work, AnswerSink& sink) override;
   void shrink() override;
+  void rest(uint64_t resume_ns) override;
   [[nodiscard]] ReplayStats stats() const override;
 
  private:
@@ -29,9 +30,11 @@ class TorchReplay final : public Replay {
   Result<Program*> program(const std::shared_ptr<const graph::Plan>& plan);
   void refuse(const Work& work, AnswerSink& sink, const Error& error);
   void publish();
+  void end_rest();
 
   SessionState state_;
   OperatorTable& table_;
+  bool rests_ = false;
   Programs programs_;
   std::unordered_map<const graph::Plan*, Programs::iterator> by_plan_;
   mutable Mutex mutex_;

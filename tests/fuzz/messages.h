@@ -28,9 +28,10 @@ enum class MessageTag : uint8_t {
   kGoodbye,
   kStatsRequest,
   kStatsReply,
+  kHint,
   kResults,  // graph/result_meta.h
 };
-inline constexpr uint8_t kMessageTags = 18;
+inline constexpr uint8_t kMessageTags = 19;
 
 // Calls `use` with a message of the tag's type.
 template <typename Use>
@@ -68,6 +69,8 @@ auto with_message_type(MessageTag tag, const Use& use) {
       return use(codec::StatsRequest{});
     case MessageTag::kStatsReply:
       return use(codec::StatsReply{});
+    case MessageTag::kHint:
+      return use(codec::Hint{});
     case MessageTag::kHeartbeat:
     case MessageTag::kResults:
       break;

@@ -284,6 +284,10 @@ void add_work(Corpus& corpus) {
   work.say(MessageTag::kOffer, codec::Offer{.uploads = {3, 4}, .names = kNames, .lengths = {1, 2}});
   // Its length is what the flush with uploads consumes: 3 * 8 bytes.
   work.say(MessageTag::kUpload, codec::Upload{.upload = 3, .artifact = {}});
+  work.say(MessageTag::kHint, codec::Hint{.phase = JobPhase::kDecode,
+                                          .urgency = Urgency::kInteractive,
+                                          .rest = Rest::kUntil,
+                                          .resume_ms = 250});
   Recorder r;
   StorageRecord before{.id = 6, .bytes = 24, .known = true};
   StorageRecord now;

@@ -12,6 +12,7 @@ namespace djinn::testing {
 namespace {
 
 using namespace djinn::examples;
+using namespace std::chrono_literals;
 
 constexpr int kAgents = 6;
 constexpr int64_t kPositions = 4096;
@@ -28,7 +29,9 @@ std::vector<int64_t> turn(Decoder& decoder, int steps) {
   return tokens;
 }
 
-TEST(IdleSessions, WhoseCachesDoNotFitTogetherAllResumeWithTheSameTokens) {
+class IdleSessions : public ::testing::TestWithParam<bool> {};
+
+TEST_P(IdleSessions, WhoseCachesDoNotFitTogetherAllResumeWithTheSameTokens) {
   at::set_num_threads(1);
   LlamaConfig config = LlamaConfig::tiny();
   config.positions = kPositions;
@@ -54,11 +57,17 @@ TEST(IdleSessions, WhoseCachesDoNotFitTogetherAllResumeWithTheSameTokens) {
   }
   for (int round = 0; round < 3; ++round) {
     for (size_t agent = 0; agent < kAgents; ++agent) {
+      const int device = static_cast<int>(agent);
+      if (GetParam()) hint(Phase::kDecode, 0ms, Priority::kInteractive, device);
       EXPECT_EQ(turn(remote[agent], 6), turn(local[agent], 6))
           << "agent " << agent << " in round " << round;
+      if (GetParam()) hint(Phase::kDecode, 20ms, Priority::kInteractive, device);
     }
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Hints, IdleSessions, ::testing::Bool(),
+                         [](const auto& param) { return param.param ? "said" : "absent"; });
 
 }  // namespace
 }  // namespace djinn::testing

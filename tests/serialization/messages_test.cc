@@ -85,6 +85,12 @@ TEST(Messages, OfAnswersArriveWithEveryField) {
 
 TEST(Messages, OfTheRestArriveWithEveryField) {
   expect_arrives(Heartbeat{});
+  expect_arrives(Hint{.phase = JobPhase::kTraining,
+                      .urgency = Urgency::kLatencyCritical,
+                      .rest = Rest::kUntil,
+                      .resume_ms = kResumeMsMax});
+  expect_arrives(
+      Hint{.phase = JobPhase::kLoad, .urgency = Urgency::kBestEffort, .rest = Rest::kOpen});
   expect_arrives(Goodbye{.code = 5, .message = "the server is shutting down"});
   expect_arrives(StatsRequest{.tag = 9});
   expect_arrives(StatsReply{.tag = 1,
@@ -151,6 +157,26 @@ TEST(Messages, WhosePartsDoNotFitAreRefused) {
   const std::vector<uint64_t> many(kArtifactOffersMax + 1, 1);
   const std::vector<uint8_t> many_names(many.size() * kArtifactNameBytes);
   expect_refused(Offer{.uploads = many, .names = many_names, .lengths = many});
+}
+
+TEST(Messages, OfAHintAreRefusedWhenTheySayWhatNobodyKnows) {
+  expect_refused(Hint{.phase = static_cast<JobPhase>(kJobPhaseMax + 1)});
+  expect_refused(Hint{.urgency = static_cast<Urgency>(kUrgencyMax + 1)});
+  expect_refused(Hint{.rest = static_cast<Rest>(kRestMax + 1)});
+  expect_refused(Hint{.rest = Rest::kUntil, .resume_ms = kResumeMsMax + 1});
+  expect_refused(Hint{.rest = Rest::kOpen, .resume_ms = 1});
+  expect_refused(Hint{.rest = Rest::kNone, .resume_ms = 1});
+}
+
+// The bytes that a client of this version sends: training, best-effort; back in 258 ms.
+TEST(Messages, OfAHintHaveTheirPlacesOnTheWire) {
+  const Message encoded = encode(Hint{.phase = JobPhase::kTraining,
+                                      .urgency = Urgency::kBestEffort,
+                                      .rest = Rest::kUntil,
+                                      .resume_ms = 258});
+  constexpr std::array<uint8_t, 16> kGolden{0, 0, 0, 0, 1, 0, 0, 0, 3, 3, 1, 0, 2, 1, 0, 0};
+  ASSERT_EQ(encoded.bytes().size(), kGolden.size());
+  EXPECT_EQ(std::memcmp(encoded.bytes().data(), kGolden.data(), kGolden.size()), 0);
 }
 
 TEST(Messages, CutShortOrDamagedAreReadInBoundsOrRefused) {

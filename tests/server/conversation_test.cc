@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "serialization/base/limits.h"
+#include "server/clock.h"
 #include "tests/support/test_server.h"
 
 namespace djinn::testing {
@@ -173,6 +174,29 @@ TEST_P(Conversation, AcknowledgesAConsumedUploadWithoutWaitingForMoreJobs) {
   const auto frame = client.receive();
   ASSERT_TRUE(frame && frame->kind == FrameKind::kAck);
   EXPECT_EQ(frame->as<codec::Ack>().finished, 1U);
+}
+
+TEST_P(Conversation, ASessionRestsWhenItsJobsHaveEndedAndUntilTheNext) {
+  ASSERT_TRUE(client.hello());
+  client.submit([&](PlanWriter& writer) { record_sleep(client, writer, 50); });
+  client.send(
+      FrameKind::kHint,
+      codec::Hint{.urgency = Urgency::kBestEffort, .rest = Rest::kUntil, .resume_ms = 60'000});
+  ASSERT_TRUE(eventually([&] { return server.device.rests == 1; }));
+  EXPECT_GT(server.device.resumes_at_ns, server::now_ns() + 30'000'000'000);
+  const auto hints = [&] {
+    const auto report = server.report(std::chrono::seconds(10));
+    return report && !report->sessions.empty() ? report->sessions.back().hints
+                                               : sched::SessionHints{};
+  };
+  EXPECT_EQ(hints().rest, Rest::kUntil);
+  client.submit([&](PlanWriter& writer) { record_sleep(client, writer, 0); });
+  EXPECT_EQ(client.stats().jobs_executed, 2U);
+  EXPECT_EQ(hints().rest, Rest::kNone);
+  EXPECT_EQ(hints().urgency, Urgency::kBestEffort);
+  client.send(FrameKind::kHint, codec::Hint{.rest = Rest::kOpen});
+  ASSERT_TRUE(eventually([&] { return server.device.rests == 2; }));
+  EXPECT_EQ(server.device.resumes_at_ns, UINT64_MAX);
 }
 
 TEST_P(Conversation, AnswersStatsWhenAllEarlierJobsHaveEnded) {

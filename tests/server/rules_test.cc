@@ -210,6 +210,20 @@ TEST_F(Rules, StatsRequestsAreBounded) {
   expect_ending(ErrorCode::kExhausted, "stats");
 }
 
+TEST_F(Rules, HintsSayWhatIsKnownAndAreBounded) {
+  ASSERT_TRUE(client.hello());
+  for (uint32_t i = 0; i <= 2 * kHintsPerSecondMax; ++i) {
+    client.send(FrameKind::kHint, codec::Hint{.phase = JobPhase::kDecode});
+  }
+  expect_ending(ErrorCode::kExhausted, "hint");
+}
+
+TEST_F(Rules, AHintOutOfBoundsEndsItsSession) {
+  ASSERT_TRUE(client.hello());
+  client.send(FrameKind::kHint, codec::Hint{.rest = Rest::kUntil, .resume_ms = kResumeMsMax + 1});
+  expect_ending(ErrorCode::kInvalid, "hint");
+}
+
 // -- uploads
 
 TEST_F(Rules, InlineUploadsAreAsLongAsTheNumbersSay) {

@@ -118,6 +118,11 @@ class FakeReplay final : public server::Replay {
   }
 
   void shrink() override { ++device_.shrinks; }
+  void rest(uint64_t resume_ns) override {
+    must(!inside_, "a session rests while a job of it runs");
+    device_.resumes_at_ns = resume_ns;
+    ++device_.rests;
+  }
 
   [[nodiscard]] server::ReplayStats stats() const override {
     return {.ops_executed = ops_executed_,

@@ -32,7 +32,8 @@ ServerReport report() {
                         .storages = 33,
                         .bytes = 34,
                         .shared_bytes = 35,
-                        .upload_bytes = 36}},
+                        .upload_bytes = 36,
+                        .hints = {.urgency = Urgency::kBestEffort, .rest = Rest::kOpen}}},
           .tenants = {{.tenant = "alice",
                        .sessions = 41,
                        .jobs = 42,
@@ -108,6 +109,7 @@ TEST(Pages, MemoryHasEveryFigure) {
 TEST(Pages, SessionsAndTenantsHaveEveryFigure) {
   EXPECT_EQ(parsed("/sessions"), nlohmann::json::parse(R"({"sessions": [{
     "session": 3, "tenant": "alice", "peer": "tcp://127.0.0.1:5", "state": "open",
+    "urgency": "best-effort", "rests": true,
     "age_seconds": 1.5, "jobs": 31, "in_flight": 32, "storages": 33, "storage_bytes": 34,
     "shared_bytes": 35, "upload_bytes": 36}]})"));
   EXPECT_EQ(parsed("/tenants"), nlohmann::json::parse(R"({"tenants": [{

@@ -71,10 +71,12 @@ TEST(Tables, ShowMemory) {
 TEST(Tables, ShowSessionsAndTenants) {
   const std::string sessions = sessions_text(Json::parse(R"({"sessions": [{
     "session": 3, "tenant": "al\u001b[2Jice", "peer": "tcp://127.0.0.1:5", "state": "open",
+    "urgency": "best-effort", "rests": true,
     "age_seconds": 7300.5, "jobs": 31, "in_flight": 0, "storages": 33, "storage_bytes": 34,
     "shared_bytes": 35, "upload_bytes": 36}]})"));
   EXPECT_THAT(sessions, HasSubstr("al?[2Jice"));
   EXPECT_THAT(sessions, HasSubstr(" 2 h "));
+  EXPECT_THAT(sessions, HasSubstr("  rests  best-effort  "));
   const std::string tenants = tenants_text(Json::parse(R"({"tenants": [{
     "tenant": "bob", "sessions": 1, "jobs": 42, "in_flight": 43, "storages": 44,
     "storage_bytes": 45, "shared_bytes": 46, "upload_bytes": 47,

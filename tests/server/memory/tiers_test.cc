@@ -323,6 +323,75 @@ TEST_F(TiersTest, MovesNothingForWhatCanNeverFit) {
   EXPECT_EQ(tiers->stats().spills, 0U);
 }
 
+uint64_t in_ms(int64_t ms) {
+  const auto at = std::chrono::steady_clock::now() + std::chrono::milliseconds(ms);
+  return static_cast<uint64_t>(
+      std::chrono::duration_cast<std::chrono::nanoseconds>(at.time_since_epoch()).count());
+}
+
+template <typename Condition>
+bool in_time(const Condition& condition) {
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > until) return false;
+    std::this_thread::yield();
+  }
+  return true;
+}
+
+TEST_F(TiersTest, WhatBelongsToASessionThatPausesLeavesFirst) {
+  for (const char* policy : {"plan", "lru"}) {
+    make(3, 8, policy);
+    const TieredBufferPtr a = page(1);
+    const TieredBufferPtr b = page(2);
+    const TieredBufferPtr c = page(3);
+    EXPECT_EQ(first_byte(*c), 3) << "it was used last";
+    tiers->rest(7, {.own = {c.get()}, .shared = {}}, kNoTime);
+    const TieredBufferPtr d = page(4);
+    EXPECT_EQ(first_byte(*a) + first_byte(*b), 3);
+    EXPECT_EQ(tiers->stats().loads, 0U) << policy;
+    EXPECT_EQ(first_byte(*c), 3);
+    EXPECT_EQ(tiers->stats().loads, 1U) << policy;
+  }
+}
+
+TEST_F(TiersTest, ItIsBackWhenTheSessionGoesOnAndNotBefore) {
+  make(2, 8, "plan");
+  const TieredBufferPtr cache = page(1);
+  const TieredBufferPtr weights = page(2);
+  tiers->rest(7, {.own = {cache.get()}, .shared = {weights.get()}}, in_ms(300));
+  const TieredBufferPtr b = page(3);
+  const TieredBufferPtr c = page(4);  // Both of them had to leave.
+  ASSERT_EQ(tiers->stats().spills, 2U);
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  EXPECT_EQ(tiers->stats().prefetches, 0U);
+  ASSERT_TRUE(in_time([&] { return tiers->stats().prefetches == 2; }));
+  EXPECT_EQ(first_byte(*cache) + first_byte(*weights), 3);
+  EXPECT_EQ(tiers->stats().loads, 0U);
+}
+
+TEST_F(TiersTest, ASessionThatGoesOnNowHasItsStateBack) {
+  make(1, 8, "plan");
+  const TieredBufferPtr cache = page(1);
+  tiers->rest(7, {.own = {cache.get()}, .shared = {}}, kNoTime);
+  const TieredBufferPtr other = page(2);
+  tiers->rest(7, {.own = {cache.get()}, .shared = {}}, 0);
+  ASSERT_TRUE(in_time([&] { return tiers->stats().prefetches == 1; }));
+  EXPECT_EQ(first_byte(*cache), 1);
+  EXPECT_EQ(tiers->stats().loads, 0U);
+}
+
+TEST_F(TiersTest, ASessionThatWentOnEarlierIsNotWoken) {
+  make(1, 8, "plan");
+  const TieredBufferPtr cache = page(1);
+  tiers->rest(7, {.own = {cache.get()}, .shared = {}}, in_ms(30));
+  tiers->end_rest(7);
+  EXPECT_EQ(first_byte(*cache), 1);
+  const TieredBufferPtr other = page(2);
+  std::this_thread::sleep_for(std::chrono::milliseconds(80));
+  EXPECT_EQ(tiers->stats().prefetches, 0U);
+}
+
 // Random uses by one thread while the mover works and another thread stages and drops: contents are
 // always what was written last, and no budget is ever exceeded.
 TEST_F(TiersTest, KeepsEveryByteThroughRandomUse) {
