@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "client/session/file_mapping.h"
 
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cinttypes>
 #include <cstdio>
@@ -17,6 +19,7 @@ struct Mapping {
   uint64_t end = 0;
   uint64_t offset = 0;
   uint64_t inode = 0;
+  bool shared = false;
   std::string path;
 };
 
@@ -34,6 +37,7 @@ std::optional<Mapping> search(uint64_t begin, uint64_t end) {
     if (fields < 5 || begin < mapping.begin || begin >= mapping.end) continue;
     const bool read_only = rights[0] == 'r' && rights[1] == '-';
     if (!read_only || end > mapping.end || mapping.inode == 0 || path_at <= 0) return std::nullopt;
+    mapping.shared = rights[3] == 's';
     mapping.path = line.substr(static_cast<size_t>(path_at));
     return mapping;
   }
@@ -57,7 +61,16 @@ std::optional<FileRange> find_file_range(std::span<const std::byte> memory) {
                    .length = memory.size(),
                    .file_bytes = static_cast<uint64_t>(file.st_size),
                    .inode = mapping->inode,
-                   .modified_ns = file.st_mtim.tv_sec * 1'000'000'000L + file.st_mtim.tv_nsec};
+                   .modified_ns = file.st_mtim.tv_sec * 1'000'000'000L + file.st_mtim.tv_nsec,
+                   .shared = mapping->shared};
+}
+
+void forget_pages(std::span<const std::byte> memory) {
+  static const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const auto begin = reinterpret_cast<uintptr_t>(memory.data()) / page * page;
+  const auto end = reinterpret_cast<uintptr_t>(memory.data()) + memory.size();
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): the page around an address
+  (void)madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 }
 
 }  // namespace djinn::client

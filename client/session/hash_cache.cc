@@ -5,11 +5,15 @@
 #include <openssl/hmac.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <sstream>
+
+#include "serialization/base/limits.h"
 
 namespace djinn::client {
 namespace {
@@ -54,6 +58,22 @@ std::string in_cache(const FileRange& file) {
   const std::string& path = file.path;
   const auto bytes = std::as_bytes(std::span(path.data(), path.size()));
   return folder + "/djinn/" + hex(sha256(bytes)) + ".djinn-sha256";
+}
+
+// The same as sha256, with no more of the file in memory than a window of it.
+Sha256 sha256_by_windows(std::span<const std::byte> mapped) {
+  Sha256 out{};
+  const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context(EVP_MD_CTX_new(),
+                                                                        &EVP_MD_CTX_free);
+  EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr);
+  while (!mapped.empty()) {
+    const auto window = mapped.first(std::min<size_t>(mapped.size(), kFileWindowBytes));
+    EVP_DigestUpdate(context.get(), window.data(), window.size());
+    forget_pages(window);
+    mapped = mapped.subspan(window.size());
+  }
+  EVP_DigestFinal_ex(context.get(), out.data(), nullptr);
+  return out;
 }
 
 }  // namespace
@@ -122,7 +142,7 @@ Sha256 HashCache::of(const FileRange& range, std::span<const std::byte> bytes, u
   File& file = file_of(range);
   const auto [place, is_new] = file.ranges.try_emplace({range.offset, range.length});
   if (is_new) {
-    place->second = sha256(bytes);
+    place->second = range.shared ? sha256_by_windows(bytes) : sha256(bytes);
     computed += bytes.size();
     file.changed = true;
   }

@@ -19,6 +19,7 @@ struct Session::InFlight : std::enable_shared_from_this<Session::InFlight> {
   graph::SharedNumbers numbers;
   graph::ByteString patch;
   std::vector<uint64_t> inline_uploads;
+  uint64_t staged_bytes = 0;  // of the uploads that it consumes
   std::vector<PendingAnswer*> answers;
   std::deque<PendingAnswer> abandoned;  // Stand in for answers whose wait was cancelled.
 };

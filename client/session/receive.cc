@@ -74,6 +74,7 @@ Result<> Session::on_hello_reply(Bytes message) {
   plans_.set_capacity(std::min<uint16_t>(reply.plan_slots_max, kPlanSlotsMax),
                       reply.plan_bytes_max);
   jobs_in_flight_max_ = std::min<uint16_t>(reply.jobs_in_flight_max, kJobsInFlightMax);
+  staged_bytes_max_ = std::min(reply.staged_bytes_max, kStagedUploadBytesMax);
   artifact_bytes_min_ = reply.artifact_bytes_min;
   artifact_key_.assign(reply.artifact_key.begin(), reply.artifact_key.end());
   device_ = reply.device;
@@ -144,6 +145,7 @@ Result<> Session::on_failed(Bytes message) {
 void Session::finish_before(uint32_t job) {
   // Job numbers wrap: "before" means less than half the range behind.
   while (!in_flight_.empty() && static_cast<int32_t>(in_flight_.front()->job - job) < 0) {
+    staged_bytes_ -= in_flight_.front()->staged_bytes;
     in_flight_.pop_front();
   }
 }

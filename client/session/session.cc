@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <cassert>
+#include <utility>
 
+#include "client/session/file_mapping.h"
 #include "client/session/in_flight.h"
 #include "client/session/turn.h"
 #include "serialization/base/limits.h"
@@ -107,6 +109,7 @@ Result<> Session::submit(const graph::Flush& flush, std::vector<uint64_t> inline
                                    : std::make_shared<const graph::ByteString>(
                                          flush.structure.begin(), flush.structure.end());
   job->entries = flush.entries;
+  job->staged_bytes = std::exchange(unconsumed_bytes_, 0);
   in_flight_.push_back(job);
   DJINN_CHECK(transmit(*job));
   if (answers.empty()) {
@@ -233,24 +236,51 @@ void Session::give_up(Error error) {
   connection_.reset();
 }
 
+// The server ends a session that has sent more than it said it would hold for jobs to come.
+Result<> Session::wait_for_staging_room(uint64_t bytes) {
+  const auto fits = [&] {
+    return staged_bytes_ == 0 ||
+           (staged_bytes_ <= staged_bytes_max_ && bytes <= staged_bytes_max_ - staged_bytes_);
+  };
+  if (fits()) return {};
+  // What waits for a job that is not sent yet, nothing here can wait for.
+  return run_alone([&] { return fits() || staged_bytes_ == unconsumed_bytes_; });
+}
+
 Result<> Session::send_upload(const UploadSource& source, bool artifact) {
   struct Sending {
     codec::Message message;
     std::shared_ptr<const void> owner;
+    Bytes forget;
     bool done = false;
   };
+  const Bytes bytes = source.bytes;
+  DJINN_CHECK(wait_for_staging_room(bytes.size()));
   auto sending = std::make_shared<Sending>();
   sending->message = codec::encode(
       codec::Upload{.upload = source.upload.value,
                     .artifact = artifact ? codec::ByteView(source.name) : codec::ByteView()});
   sending->owner = source.owner;
-  connection_->send(FrameKind::kUpload, sending->message.bytes(), source.bytes, [sending] {
+  if (source.forget) sending->forget = bytes;
+  connection_->send(FrameKind::kUpload, sending->message.bytes(), bytes, [sending] {
     sending->done = true;
+    if (!sending->forget.empty()) forget_pages(sending->forget);
     sending->owner.reset();
   });
-  counters_.upload_bytes += source.bytes.size();
-  if (source.owner != nullptr) return {};
-  return run_alone([&] { return sending->done && !lost_; });
+  counters_.upload_bytes += bytes.size();
+  staged_bytes_ += bytes.size();
+  unconsumed_bytes_ += bytes.size();
+  const bool behind_it = source.forget && bytes.size() > kFileWindowBytes;
+  if (source.owner != nullptr && !behind_it) return {};
+  size_t forgotten = 0;
+  return run_alone([&] {
+    const size_t sent = bytes.size() - std::min<size_t>(connection_->unsent_bytes(), bytes.size());
+    if (behind_it && sent >= forgotten + kFileWindowBytes) {
+      forget_pages(bytes.subspan(forgotten, sent - forgotten));
+      forgotten = sent;
+    }
+    return sending->done && !lost_;
+  });
 }
 
 Result<> Session::upload(const UploadSource& source) {

@@ -66,6 +66,7 @@ struct UploadSource {
   Bytes bytes;
   std::array<uint8_t, codec::kArtifactNameBytes> name{};  // artifacts only
   std::shared_ptr<const void> owner;  // null: the caller waits until the kernel has taken them
+  bool forget = false;                // Pages that leave our memory behind the kernel's reading.
 };
 
 struct SessionCounters {
@@ -138,6 +139,7 @@ class Session : private transport::FrameSink {
   void send_job(InFlight& job, const codec::Job& message);
   Result<> offer(std::span<const UploadSource> sources, std::vector<bool>& have);
   Result<> send_upload(const UploadSource& source, bool artifact);
+  Result<> wait_for_staging_room(uint64_t bytes);
   // Runs the loop until the condition holds, the connection is lost, or the server has been silent
   // for too long. The caller has the turn, and lends it meanwhile if he hands it over.
   Result<> run_until(Turn* turn, const std::function<bool()>& condition);
@@ -178,6 +180,9 @@ class Session : private transport::FrameSink {
   uint32_t next_job_ = 1;
   uint16_t epoch_ = 0;
   uint16_t jobs_in_flight_max_ = 1;
+  uint64_t staged_bytes_max_ = 0;
+  uint64_t staged_bytes_ = 0;      // Sent, and the job that consumes them has not ended;
+  uint64_t unconsumed_bytes_ = 0;  // of these, for the job that is sent next.
   uint64_t artifact_bytes_min_ = 0;
   std::vector<uint8_t> artifact_key_;
   std::string device_;

@@ -108,17 +108,20 @@ void upload_file(RemoteDevice& device, const Tensor& from, const FileRange& rang
                  const Tensor& to) {
   const auto hold = RemoteDevice::lock();
   const auto bytes = const_bytes_of(from);
+  device.make_room_for_upload(bytes.size());
   const Sha256 hash = HashCache::instance().of(range, bytes, device.hashed_bytes);
   device.defer_upload({.upload = device.next_upload(),
                        .bytes = bytes,
                        .name = artifact_name(device.session().artifact_key(), hash),
-                       .owner = std::make_shared<c10::Storage>(from.storage())});
+                       .owner = std::make_shared<c10::Storage>(from.storage()),
+                       .forget = range.shared});
   write_upload(device, graph::UploadForm::kArtifact, to);
 }
 
 void upload_artifact(RemoteDevice& device, const Tensor& from, const Tensor& to) {
   const auto hold = RemoteDevice::lock();
   const auto bytes = const_bytes_of(from);
+  device.make_room_for_upload(bytes.size());
   const UploadSource sources[] = {
       {.upload = device.next_upload(),
        .bytes = bytes,
@@ -134,6 +137,7 @@ void upload_stream(RemoteDevice& device, const Tensor& from, const Tensor& to) {
   const auto hold = RemoteDevice::lock();
   std::vector<std::byte> packed;
   UploadSource source;
+  device.make_room_for_upload(from.nbytes());
   source.upload = device.next_upload();
   source.bytes = const_bytes_of(from);
   if (!from.is_contiguous()) {

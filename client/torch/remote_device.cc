@@ -172,6 +172,7 @@ void RemoteDevice::configure(const Options& given) {
       device.session_.reset();
       device.generation_++;
       device.deferred_.clear();
+      device.deferred_bytes_ = 0;
       device.inline_uploads_.clear();
       device.writer_ = {};
       device.begin_log();
@@ -281,6 +282,7 @@ void RemoteDevice::cut(std::span<PendingAnswer* const> answers) {
   if (!deferred_.empty()) {
     const auto sent = to.upload_artifacts(deferred_);
     deferred_.clear();
+    deferred_bytes_ = 0;
     HashCache::instance().save();  // What was hashed for them.
     if (!sent) raise(sent.error());
   }
@@ -306,11 +308,17 @@ std::span<std::byte> RemoteDevice::inline_upload(size_t bytes) {
   return std::as_writable_bytes(std::span(inline_uploads_).subspan(at)).first(bytes);
 }
 
+// Uploads of one flush are staged on the server until its job is there: one that is larger than
+// what a server stages goes alone.
+void RemoteDevice::make_room_for_upload(size_t bytes) {
+  if (deferred_.size() + 1 >= kArtifactOffersMax) return cut({});
+  const uint64_t so_far = staged_bytes_ + deferred_bytes_;
+  if (so_far > 0 && so_far + bytes > kFileBytesPerFlushMax) cut({});
+}
+
 void RemoteDevice::defer_upload(UploadSource source) {
-  const size_t bytes = source.bytes.size();
+  deferred_bytes_ += source.bytes.size();
   deferred_.push_back(std::move(source));
-  if (deferred_.size() >= kArtifactOffersMax) return count_staged(kUploadBytesPerFlushMax);
-  (void)bytes;  // Borrowed bytes are staged only when they are sent, and then at once consumed.
 }
 
 void RemoteDevice::count_staged(size_t bytes) {

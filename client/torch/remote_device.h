@@ -89,6 +89,8 @@ class RemoteDevice {
   // -- uploads; the caller has the lock
   // Room for an inline upload of so many bytes in the current flush.
   std::span<std::byte> inline_upload(size_t bytes);
+  // Before an id is taken: cuts the log if it has many bytes of uploads already.
+  void make_room_for_upload(size_t bytes);
   UploadId next_upload() { return {next_upload_++}; }
   void defer_upload(UploadSource source);  // sent at the next cut
   void count_staged(size_t bytes);         // may cut
@@ -127,6 +129,7 @@ class RemoteDevice {
   uint64_t next_storage_ = 1;
   uint64_t next_upload_ = 1;
   uint64_t staged_bytes_ = 0;
+  uint64_t deferred_bytes_ = 0;
   uint64_t ops_recorded_ = 0;
   uint64_t random_seeded_ = 0;  // The default generator's seeding that the server knows.
   uint32_t generation_ = 1;

@@ -41,6 +41,12 @@ inline constexpr uint64_t kAnonymousArtifactBytesMin =
     256 << 10;  // nor are these if they come from no file: each is hashed and asked for by itself.
 inline constexpr uint64_t kUploadBytesPerFlushMax = uint64_t{64}
                                                     << 20;  // The client cuts its log here.
+inline constexpr uint64_t kFileBytesPerFlushMax = uint64_t{256}
+                                                  << 20;  // The same for bytes of mapped files.
+inline constexpr uint64_t kFileWindowBytes = uint64_t{8}
+                                             << 20;  // Of a mapped file in memory, to hash or send.
+inline constexpr uint64_t kSafetensorsHeaderBytesMax =
+    uint64_t{100} << 20;  // Of a file of weights; a longer one is refused.
 inline constexpr uint64_t kStagedUploadBytesMax =
     uint64_t{1} << 30;                                  // Uploads a server holds for jobs to come.
 inline constexpr uint32_t kStagedUploadsMax = 1 << 16;  // How many of them, offered ones included.
