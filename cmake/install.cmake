@@ -11,7 +11,7 @@ include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 set(DJINN_INSTALL_CMAKE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/djinn)
 
-install(FILES client/djinn.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/djinn)
+install(FILES client/djinn.h client/ghost.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/djinn)
 install(TARGETS djinn_client LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 # The wheel's folder stays in the RPATH: library and server run where LibTorch was found when they were built.
 set_target_properties(djinn_client PROPERTIES INSTALL_RPATH ${DJINN_TORCH_DIR}/lib)

@@ -119,7 +119,9 @@ Tensor& set_nothing(Tensor& self) {
   return set_storage(self, nothing.storage(), 0, {0}, {});
 }
 
-// Lets Module::to and tensor.data = other work: both are dense and strided.
+// Lets Module::to and tensor.data = other work: both are dense and strided. Also from and to the
+// device meta, where LibTorch refuses it: how a module loses its bytes, and gets some of the
+// device.
 bool compatible_shallow_copy(const Tensor& self, const Tensor& from) {
   return self.layout() == c10::kStrided && from.layout() == c10::kStrided;
 }
@@ -141,6 +143,12 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
   library.impl("set_.source_Storage", TORCH_FN(set_whole_storage));
   library.impl("set_.source_Tensor", TORCH_FN(set_tensor));
   library.impl("set_", TORCH_FN(set_nothing));
+  library.impl("_has_compatible_shallow_copy_type", TORCH_FN(compatible_shallow_copy));
+}
+TORCH_LIBRARY_IMPL(aten, Meta, library) {
+  library.impl("_has_compatible_shallow_copy_type", TORCH_FN(compatible_shallow_copy));
+}
+TORCH_LIBRARY_IMPL(aten, AutogradMeta, library) {
   library.impl("_has_compatible_shallow_copy_type", TORCH_FN(compatible_shallow_copy));
 }
 TORCH_LIBRARY_IMPL(aten, AutogradPrivateUse1, library) {
