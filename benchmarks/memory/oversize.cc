@@ -55,10 +55,12 @@ class Link {
 
 int64_t batch_where_compute_is_transfer(const Model& here, Link& link) {
   std::vector<double> transfer;
+  transfer.reserve(9);
   for (int i = 0; i < 9; ++i) transfer.push_back(link.layer_seconds());
   for (int64_t batch = 1; batch < 256; batch *= 2) {
     const at::Tensor x = at::randn({batch, kWidth});
     std::vector<double> compute;
+    compute.reserve(3);
     for (int i = 0; i < 3; ++i) {
       compute.push_back(seconds_of([&] {
                           (void)forward(x, {here.begin(), here.begin() + 4});

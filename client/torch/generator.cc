@@ -52,8 +52,8 @@ const at::Generator& default_generator(c10::DeviceIndex device) {
     }
     return all;
   }();
-  const int index = device < 0 ? RemoteDevice::current_index() : device;
-  TORCH_CHECK(index < 64, "djinn: there is no device djinn:", index);
+  const c10::DeviceIndex index = device < 0 ? RemoteDevice::current_index() : device;
+  TORCH_CHECK(index < 64, "djinn: there is no device djinn:", static_cast<int>(index));
   return (*generators)[static_cast<size_t>(index)];
 }
 

@@ -13,7 +13,7 @@ namespace djinn {
 template <typename Tag>
 struct Id {
   uint64_t value = 0;
-  auto operator<=>(const Id&) const = default;
+  auto operator<=>(const Id&) const = default;  // NOLINT(modernize-use-nullptr): no pointer
 };
 
 using SessionId = Id<struct SessionTag>;  // Chosen by the server, unique for its lifetime.

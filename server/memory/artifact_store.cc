@@ -303,7 +303,7 @@ void ArtifactStore::verify_main() {
       checking_ = true;
     }
     if (verified) {
-      write(std::move(check));
+      write(check);
     } else {
       verify(std::move(check));
     }
@@ -328,7 +328,7 @@ void ArtifactStore::verify(Check check) {
   writes_.push_back(std::move(check));
 }
 
-void ArtifactStore::write(Check check) {
+void ArtifactStore::write(const Check& check) {
   // The disk cache counts what fails; nothing is lost but time.
   (void)disk_.cache->write(check.item->name, check.content->bytes());
   check.content->drop_host();

@@ -112,7 +112,7 @@ class ArtifactStore {
 
   void verify_main();
   void verify(Check check);
-  void write(Check check);
+  void write(const Check& check);
   [[nodiscard]] bool writes_first() const REQUIRES(mutex_);
   void load_main();
   [[nodiscard]] bool wanted_still(const Load& load) const;

@@ -13,17 +13,17 @@ constexpr double kDirty = 0.5;   // Copying them out first makes bytes stay long
 // it is).
 class PlanAware final : public MemoryPolicy {
  public:
-  std::string_view name() const override { return "plan"; }
-  bool prefetches() const override { return true; }
-  double rank(const Candidate& candidate, uint64_t now) const override {
+  [[nodiscard]] std::string_view name() const override { return "plan"; }
+  [[nodiscard]] bool prefetches() const override { return true; }
+  [[nodiscard]] double rank(const Candidate& candidate, uint64_t now) const override {
     return distance(candidate, now) * (candidate.clean || candidate.rests ? 1 : kDirty);
   }
 };
 
 class LeastRecentlyUsed final : public MemoryPolicy {
  public:
-  std::string_view name() const override { return "lru"; }
-  double rank(const Candidate& candidate, uint64_t now) const override {
+  [[nodiscard]] std::string_view name() const override { return "lru"; }
+  [[nodiscard]] double rank(const Candidate& candidate, uint64_t now) const override {
     if (candidate.rests) return distance(candidate, now);
     return static_cast<double>(now - std::min(candidate.last_use, now));
   }
@@ -32,9 +32,11 @@ class LeastRecentlyUsed final : public MemoryPolicy {
 // What does not fit is refused.
 class None final : public MemoryPolicy {
  public:
-  std::string_view name() const override { return "none"; }
-  bool evicts() const override { return false; }
-  double rank(const Candidate& /*candidate*/, uint64_t /*now*/) const override { return 0; }
+  [[nodiscard]] std::string_view name() const override { return "none"; }
+  [[nodiscard]] bool evicts() const override { return false; }
+  [[nodiscard]] double rank(const Candidate& /*candidate*/, uint64_t /*now*/) const override {
+    return 0;
+  }
 };
 
 }  // namespace

@@ -53,7 +53,7 @@ class DeviceTier final : public TierMemory {
   }
   void release(void* memory) override { CpuMemory::release(memory); }
   void* slide(void* memory) override { return CpuMemory::instance().slide(memory); }
-  MemoryUsage usage() const override { return CpuMemory::instance().usage(); }
+  [[nodiscard]] MemoryUsage usage() const override { return CpuMemory::instance().usage(); }
 };
 
 // The thread allocates for somebody.

@@ -207,7 +207,7 @@ class Interrupts : public ::testing::Test {
         if (!done) kill(getpid(), SIGINT);
       }
     });
-    const std::string error = refusal(action);
+    std::string error = refusal(action);
     done = true;
     user.join();
     return error;

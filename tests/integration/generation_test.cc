@@ -14,7 +14,10 @@
 namespace djinn::testing {
 namespace {
 
-using namespace djinn::examples;
+using examples::Decoder;
+using examples::KvKind;
+using examples::Llama;
+using examples::LlamaConfig;
 
 const std::vector<int64_t> kPrompt{3, 1, 4, 1, 5, 9, 2, 6, 5};
 

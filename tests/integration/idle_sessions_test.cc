@@ -11,7 +11,10 @@
 namespace djinn::testing {
 namespace {
 
-using namespace djinn::examples;
+using examples::Decoder;
+using examples::KvKind;
+using examples::Llama;
+using examples::LlamaConfig;
 using namespace std::chrono_literals;
 
 constexpr int kAgents = 6;

@@ -62,6 +62,7 @@ TEST(MemoryFigures, SayWhatAModelThriceTheDeviceDoesToIt) {
     connect({.server = server.address()});
     const at::NoGradGuard no_grad;
     std::vector<at::Tensor> weights;
+    weights.reserve(kWeights);
     for (int i = 0; i < kWeights; ++i) weights.push_back(at::rand({kWidth, kWidth}).to("djinn"));
     at::Tensor x = at::ones({4, kWidth}).to("djinn");
     for (int step = 0; step < 2; ++step) {

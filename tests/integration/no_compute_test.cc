@@ -92,7 +92,10 @@ TEST_F(NoCompute, WhileATrainingStepIsRecorded) {
 }
 
 TEST_F(NoCompute, WhileADecoderGenerates) {
-  using namespace djinn::examples;
+  using examples::Decoder;
+  using examples::KvKind;
+  using examples::Llama;
+  using examples::LlamaConfig;
   const auto model = Llama::random(LlamaConfig::tiny(), 7, device_);
   for (const auto kv : {KvKind::kCat, KvKind::kStatic}) {
     Decoder decoder(model, kv, 32);

@@ -51,6 +51,7 @@ TEST(Sessions, ThirtyTwoAtOnceOfMixedProgramsAreEachCorrect) {
   std::string differences;
   std::atomic<uint64_t> steps = 0;
   std::vector<std::jthread> threads;
+  threads.reserve(kSessions);
   for (int session = 0; session < kSessions; ++session) {
     threads.emplace_back([&, session] {
       Silence silence;
@@ -69,7 +70,7 @@ TEST(Sessions, ThirtyTwoAtOnceOfMixedProgramsAreEachCorrect) {
   }
   threads.clear();
   EXPECT_EQ(differences, "");
-  EXPECT_GT(steps, uint64_t{kSessions * kPrograms * 10});
+  EXPECT_GT(steps, uint64_t{kSessions} * kPrograms * 10);
   for (const auto& app : others) {
     EXPECT_EQ(app->line(), expected);
     EXPECT_EQ(app->wait(), 0) << app->errors();
@@ -78,7 +79,7 @@ TEST(Sessions, ThirtyTwoAtOnceOfMixedProgramsAreEachCorrect) {
   for (int session = 0; session < kSessions; ++session) {
     executed += server_stats(session).ops_executed;
   }
-  EXPECT_GT(executed, uint64_t{kSessions * kPrograms});
+  EXPECT_GT(executed, uint64_t{kSessions} * kPrograms);
 }
 
 // Memory of a process that is in use and belongs to no file.
@@ -112,7 +113,7 @@ TEST(Sessions, ThatAreIdleCostTheServerLittle) {
   for (int i = 0; i < kMore; ++i) start();
   int64_t each = 0;
   for (int tries = 0; tries < 5; ++tries) {
-    each = (settled() - before) / (kMore * kSessionsEach);
+    each = (settled() - before) / (int64_t{kMore} * kSessionsEach);
     if (each <= kBytesMax) break;
   }
   std::printf("an idle session: %ld bytes\n", each);

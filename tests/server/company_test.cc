@@ -155,6 +155,7 @@ TEST(Company, ALongJobOfOneDoesNotStarveTheOthersForEver) {
 TEST(Company, ThirtyTwoSessionsAtOnceEachGetTheirOwn) {
   TestServer server;
   std::vector<std::thread> threads;
+  threads.reserve(32);
   std::atomic<int> good = 0;
   for (int t = 0; t < 32; ++t) {
     threads.emplace_back([&, t] {
@@ -250,7 +251,7 @@ TEST(Company, DrainsWhenItIsToldToStop) {
 }
 
 TEST(Company, SurvivesRandomFrames) {
-  const char* const given = std::getenv("DJINN_SEED");
+  const char* const given = std::getenv("DJINN_SEED");  // NOLINT(concurrency-mt-unsafe)
   const uint64_t seed =
       given != nullptr ? std::strtoull(given, nullptr, 10) : std::random_device{}();
   SCOPED_TRACE("DJINN_SEED=" + std::to_string(seed));

@@ -48,6 +48,7 @@ class Process {
     if (pipe2(ends.data(), O_CLOEXEC) != 0) std::abort();
     args.insert(args.begin(), {program(), "--listen", "tcp://127.0.0.1:0", "--device", "cpu"});
     std::vector<char*> argv;
+    argv.reserve(args.size() + 1);
     for (std::string& arg : args) argv.push_back(arg.data());
     argv.push_back(nullptr);
     pid_ = fork();

@@ -43,8 +43,8 @@ class PingPong {
     at.sin_family = AF_INET;
     at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     socklen_t length = sizeof at;
-    ::bind(listener, reinterpret_cast<sockaddr*>(&at), sizeof at);
-    ::listen(listener, 1);
+    if (::bind(listener, reinterpret_cast<sockaddr*>(&at), sizeof at) != 0) std::abort();
+    if (::listen(listener, 1) != 0) std::abort();
     ::getsockname(listener, reinterpret_cast<sockaddr*>(&at), &length);
     fd_ = ::socket(AF_INET, SOCK_STREAM, 0);
     if (::connect(fd_, reinterpret_cast<sockaddr*>(&at), sizeof at) != 0) std::abort();

@@ -12,7 +12,6 @@
 namespace djinn::server {
 namespace {
 
-using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 TEST(ByteSize, ReadsWhatPeopleWrite) {

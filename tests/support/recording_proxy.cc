@@ -25,7 +25,7 @@ std::vector<RecordingProxy::Frame> RecordingProxy::heard() {
   std::span<const std::byte> rest(bytes_);
   const auto take = [&rest](size_t count) {
     count = std::min(count, rest.size());
-    const std::vector<std::byte> out(rest.begin(), rest.begin() + static_cast<ptrdiff_t>(count));
+    std::vector<std::byte> out(rest.begin(), rest.begin() + static_cast<ptrdiff_t>(count));
     rest = rest.subspan(count);
     return out;
   };

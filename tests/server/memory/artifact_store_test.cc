@@ -180,6 +180,7 @@ TEST_F(Artifacts, MayOutliveTheirStore) {
 TEST_F(Artifacts, AreUsedFromManyThreads) {
   ArtifactStore store(key, 2 * kSize);
   std::vector<std::thread> threads;
+  threads.reserve(4);
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&, t] {
       for (int i = 0; i < 300; ++i) {
@@ -231,8 +232,9 @@ struct ArtifactsOnDisk : Artifacts {
   [[nodiscard]] bool is_on_disk(uint8_t fill) const {
     return store->is_coming({.name = named(fill), .bytes = kSize});
   }
-  [[nodiscard]] std::vector<std::shared_ptr<Buffer>> load(std::vector<uint8_t> fills) const {
+  [[nodiscard]] std::vector<std::shared_ptr<Buffer>> load(const std::vector<uint8_t>& fills) const {
     std::vector<ArtifactStore::Wanted> wanted;
+    wanted.reserve(fills.size());
     for (const uint8_t fill : fills) wanted.push_back({.name = named(fill), .bytes = kSize});
     std::vector<std::shared_ptr<Buffer>> out;
     const auto asker = std::make_shared<int>();
@@ -365,6 +367,7 @@ TEST_F(ArtifactsOnDisk, GiveWayWhileTheyWaitToBeWritten) {
 TEST_F(ArtifactsOnDisk, AreUsedFromManyThreads) {
   start(2 * kSize);
   std::vector<std::thread> threads;
+  threads.reserve(4);
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&, t] {
       for (int i = 0; i < 100; ++i) {

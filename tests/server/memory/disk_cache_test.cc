@@ -24,6 +24,7 @@ using ::testing::HasSubstr;
 
 constexpr size_t kHeaderBytes = 64;
 constexpr uint64_t kPlenty = 1 << 20;
+constexpr uint64_t kBlock = 4096;  // of the file system
 
 struct Disk : ::testing::Test {
   Disk() {
@@ -54,7 +55,7 @@ struct Disk : ::testing::Test {
   [[nodiscard]] ArtifactName name(const Content& content) const {
     return artifact_name(cache->key(), content);
   }
-  ArtifactName write(const Content& content) const {
+  [[nodiscard]] ArtifactName write(const Content& content) const {
     const auto written = cache->write(name(content), content);
     EXPECT_TRUE(written) << written.error().message;
     return name(content);
@@ -113,7 +114,7 @@ TEST_F(Disk, GivesBackWhatWasWritten) {
   EXPECT_FALSE(cache->has(one, 999)) << "another length is another content";
   EXPECT_EQ(read(one), content(1));
   EXPECT_EQ(read(name(content(2))), std::nullopt);
-  write(content(1));
+  (void)write(content(1));
   const auto stats = cache->stats();
   EXPECT_EQ(stats.artifacts, 1U);
   EXPECT_EQ(stats.hits, 1U);
@@ -243,7 +244,7 @@ TEST_F(Disk, LeavesNothingBehindWhenAWriteFails) {
 
 // Files of 1,000 bytes take a block of 4 KiB, those of 10,000 take three.
 TEST_F(Disk, KeepsToItsCapOldestFirst) {
-  open(3 * 4096);
+  open(3 * kBlock);
   std::vector<ArtifactName> names;
   for (uint8_t i = 1; i <= 3; ++i) {
     names.push_back(write(content(i)));
@@ -251,7 +252,7 @@ TEST_F(Disk, KeepsToItsCapOldestFirst) {
   }
   EXPECT_EQ(cache->stats().bytes, 3 * 4096U);
   cache->touch(names[0]);
-  write(content(4));
+  (void)write(content(4));
   EXPECT_EQ(cache->stats().artifacts, 3U);
   EXPECT_LE(cache->stats().bytes, 3 * 4096U);
   EXPECT_EQ(read(names[1]), std::nullopt) << "it was used least recently";
@@ -261,17 +262,17 @@ TEST_F(Disk, KeepsToItsCapOldestFirst) {
 }
 
 TEST_F(Disk, LetsGoOfTheLargeBeforeTheSmall) {
-  open(5 * 4096);
+  open(5 * kBlock);
   const auto small = write(content(1));
   const auto large = write(content(2, 10'000));
   std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  write(content(3, 5000));
+  (void)write(content(3, 5000));
   EXPECT_TRUE(cache->has(small, 1000));
   EXPECT_FALSE(cache->has(large, 10'000));
 }
 
 TEST_F(Disk, DoesNotKeepWhatIsLargerThanAllOfIt) {
-  open(2 * 4096);
+  open(2 * kBlock);
   const auto one = write(content(1));
   const auto large = write(content(2, 10'000));
   EXPECT_FALSE(cache->has(large, 10'000));
@@ -281,7 +282,7 @@ TEST_F(Disk, DoesNotKeepWhatIsLargerThanAllOfIt) {
 TEST_F(Disk, KeepsToASmallerCapAtItsNextStart) {
   const auto one = write(content(1));
   std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  write(content(2));
+  (void)write(content(2));
   cache->touch(one);
   cache.reset();
   const std::vector<timespec> long_ago{{.tv_sec = 1000, .tv_nsec = 0},
@@ -369,8 +370,9 @@ TEST_F(Disk, SaysWhyAFolderCannotBeUsed) {
 }
 
 TEST_F(Disk, IsUsedFromManyThreads) {
-  open(4 * 4096);
+  open(4 * kBlock);
   std::vector<std::thread> threads;
+  threads.reserve(4);
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&, t] {
       for (int i = 0; i < 100; ++i) {

@@ -44,7 +44,7 @@ class HeapTier final : public TierMemory {
     used_ -= bytes;
     ::operator delete[](block, std::align_val_t{kLine});
   }
-  MemoryUsage usage() const override {
+  [[nodiscard]] MemoryUsage usage() const override {
     const MutexLock lock(mutex_);
     return {.budget = budget_, .used = used_, .peak = peak_, .largest_free = budget_ - used_};
   }
@@ -227,7 +227,7 @@ class ArenaTier final : public TierMemory {
   void* small(uint64_t bytes) { return memory_.take(bytes, {}, Arena::End::kHigh).memory; }
   void release(void* memory) override { memory_.release(memory); }
   void* slide(void* memory) override { return memory_.slide(memory); }
-  MemoryUsage usage() const override { return memory_.usage(); }
+  [[nodiscard]] MemoryUsage usage() const override { return memory_.usage(); }
 
  private:
   MappedMemory memory_{Tier::kDevice};
@@ -433,6 +433,7 @@ TEST_F(TiersTest, KeepsEveryByteThroughRandomUse) {
       }
       std::set<size_t> chosen{at, random() % pages.size(), random() % pages.size()};
       std::vector<TieredBuffer*> buffers;
+      buffers.reserve(chosen.size());
       for (const size_t each : chosen) buffers.push_back(pages[each].get());
       if (!tiers->pin(buffers)) continue;
       std::vector<Tiers::Use> uses;

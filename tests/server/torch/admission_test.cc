@@ -42,12 +42,12 @@ class AdmissionTest : public ::testing::Test {
     return device_->admit(plan_of(writer_));
   }
   void tensor() {
-    static const std::vector<int64_t> kSizes{4};
-    static const std::vector<int64_t> kStrides{1};
+    static const std::vector<int64_t> sizes{4};
+    static const std::vector<int64_t> strides{1};
     records_.push_back(std::make_unique<graph::StorageRecord>());
     *records_.back() = {.id = records_.size(), .bytes = 16};
     writer_.tensor();
-    writer_.operand(*records_.back(), graph::Dtype::kFloat32, kSizes, kStrides, 0);
+    writer_.operand(*records_.back(), graph::Dtype::kFloat32, sizes, strides, 0);
   }
   std::string refused(const std::string& name, size_t args, const std::function<void()>& write,
                       size_t results = 1) {

@@ -5,7 +5,7 @@
 
 extern "C" __attribute__((visibility("default"))) const djinn::server::DevicePlugin*
 djinn_device_plugin() {
-  static constexpr djinn::server::DevicePlugin plugin{
+  static constexpr djinn::server::DevicePlugin kPlugin{
       .version = FAKE_VERSION, .bytes = FAKE_BYTES, .build = FAKE_BUILD};
-  return &plugin;
+  return &kPlugin;
 }

@@ -198,7 +198,7 @@ Stack Mirror::call(const std::string& name, Stack args) {
 }
 
 uint32_t Mirror::deferred(const std::string& name, const Stack& args,
-                          std::vector<graph::StorageRecord*> results) {
+                          const std::vector<graph::StorageRecord*>& results) {
   for (const c10::IValue& value : args) {
     if (value.isTensor()) see(value.toTensor());
   }

@@ -77,7 +77,7 @@ class Mirror {
   // Records the operator with results whose shapes come with the answer; returns the answer's
   // number.
   uint32_t deferred(const std::string& name, const Stack& args,
-                    std::vector<graph::StorageRecord*> results);
+                    const std::vector<graph::StorageRecord*>& results);
   // Makes the tensor's storage known, by an inline upload of its bytes.
   void see(const at::Tensor& tensor);
   // The same for a storage that will be written before it is read: no upload.

@@ -32,14 +32,16 @@ class LateBackend final : public Backend {
   LateBackend(const LateBackend&) = delete;
   LateBackend& operator=(const LateBackend&) = delete;
 
-  c10::Device device() const override { return cpu_->device(); }
-  DeviceMemory memory() const override { return cpu_->memory(); }
+  [[nodiscard]] c10::Device device() const override { return cpu_->device(); }
+  [[nodiscard]] DeviceMemory memory() const override { return cpu_->memory(); }
   std::shared_ptr<Buffer> stage(uint64_t bytes, const Owner& owner) override {
     return std::make_shared<Staged>(cpu_->stage(bytes, owner));
   }
-  Kernel kernel_of(std::string_view name) const override { return cpu_->kernel_of(name); }
-  bool dies_of_bad_indices() const override { return true; }
-  bool works_on_its_own() const override { return true; }
+  [[nodiscard]] Kernel kernel_of(std::string_view name) const override {
+    return cpu_->kernel_of(name);
+  }
+  [[nodiscard]] bool dies_of_bad_indices() const override { return true; }
+  [[nodiscard]] bool works_on_its_own() const override { return true; }
   Result<> enter(const Owner& owner, const std::function<void()>& body) override {
     if (lost) return *lost;
     return cpu_->enter(owner, body);

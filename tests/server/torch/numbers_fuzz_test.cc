@@ -70,7 +70,8 @@ int fuzz(uint64_t seed) {
     Work work = recorded.work();
     auto numbers = std::make_shared<graph::Numbers>(recorded.numbers);
     // Fresh ids, so that not everything fails for that.
-    for (const graph::SlotInfo& slot : recorded.plan->slots) (*numbers)[slot.id] += i * 10'000;
+    for (const graph::SlotInfo& slot : recorded.plan->slots)
+      (*numbers)[slot.id] += int64_t{i} * 10'000;
     for (uint64_t n = random() % 6 + 1; n > 0; --n) {
       int64_t& number = (*numbers)[random() % numbers->size()];
       number = nasty(random, number);
@@ -84,10 +85,11 @@ int fuzz(uint64_t seed) {
 }
 
 TEST(NumbersFuzz, EndsNoProcess) {
-  const char* const given = getenv("DJINN_SEED");
+  const char* const given = getenv("DJINN_SEED");  // NOLINT(concurrency-mt-unsafe): one thread
   const uint64_t seed = given == nullptr ? 1 : std::strtoull(given, nullptr, 10);
   std::cout << "DJINN_SEED=" << seed << "\n";
-  const char* const only = getenv("DJINN_ONLY");  // this plan, in this process: for a debugger
+  // This plan, in this process: for a debugger.
+  const char* const only = getenv("DJINN_ONLY");  // NOLINT(concurrency-mt-unsafe): one thread
   if (only != nullptr) {
     fuzz(seed * 1'000'000 + std::strtoull(only, nullptr, 10));
     return;
