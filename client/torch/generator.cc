@@ -52,9 +52,9 @@ const at::Generator& default_generator(c10::DeviceIndex device) {
     }
     return all;
   }();
-  const c10::DeviceIndex index = device < 0 ? RemoteDevice::current_index() : device;
-  TORCH_CHECK(index < 64, "djinn: there is no device djinn:", static_cast<int>(index));
-  return (*generators)[static_cast<size_t>(index)];
+  const auto index = static_cast<uint8_t>(device < 0 ? RemoteDevice::current_index() : device);
+  TORCH_CHECK(index < 64, "djinn: there is no device djinn:", int{index});
+  return (*generators)[index];
 }
 
 at::Generator new_generator(c10::DeviceIndex device) {
