@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <chrono>
 #include <optional>
 #include <utility>
 
@@ -70,8 +71,11 @@ class Runner::Reporter final : public AnswerSink {
   std::function<void(Report)> leave_ GUARDED_BY(mutex_);
 };
 
-Runner::Runner(Device& device, std::function<void()> wake)
-    : device_(device), wake_(std::move(wake)), thread_([this] { thread_main(); }) {
+Runner::Runner(Device& device, std::function<void()> wake, std::unique_ptr<sched::Policy> policy)
+    : device_(device),
+      wake_(std::move(wake)),
+      queue_(std::move(policy)),
+      thread_([this] { thread_main(); }) {
   pthread_setname_np(thread_.native_handle(), "djinn-run");
 }
 
@@ -92,6 +96,7 @@ void Runner::open(SessionId session, std::string_view tenant) {
   lane->replay = device_.open(session, tenant);
   MutexLock lock(mutex_);
   lanes_.emplace(session, std::move(lane));
+  queue_.open(session, tenant);
 }
 
 void Runner::submit(SessionId session, Task task) {
@@ -99,7 +104,9 @@ void Runner::submit(SessionId session, Task task) {
   Lane& lane = *lanes_.at(session);
   lane.hints.rest = Rest::kNone;
   lane.tasks.push_back(std::move(task));
-  queue_.add(session);
+  const uint64_t now = now_ns();
+  queue_.add(session, {.arrived_ns = now}, now);
+  hold_until_ns_ = 0;
   wanted_.notify_one();
 }
 
@@ -114,9 +121,11 @@ bool Runner::try_run(SessionId session, Task& task, std::vector<Report>& reports
     lane->hints.rest = Rest::kNone;
   }
   Reporter reporter(session, task, [&](Report report) { reports.push_back(std::move(report)); });
-  run(*lane, task, reporter);
+  const uint64_t begin_ns = now_ns();
+  const uint64_t used_ns = run(*lane, task, reporter);
   reports.push_back(*reporter.take_last(nullptr));
   MutexLock lock(mutex_);
+  queue_.ran(session, {.arrived_ns = begin_ns}, used_ns, begin_ns + used_ns);
   busy_ = false;
   if (has_work()) wanted_.notify_one();
   return true;
@@ -124,7 +133,7 @@ bool Runner::try_run(SessionId session, Task& task, std::vector<Report>& reports
 
 void Runner::pause(SessionId session, bool paused) {
   MutexLock lock(mutex_);
-  queue_.pause(session, paused);
+  queue_.pause(session, paused, now_ns());
   if (!paused) wanted_.notify_one();
 }
 
@@ -197,9 +206,9 @@ ReplayStats Runner::stats(SessionId session) {
 
 void Runner::thread_main() {
   while (true) {
+    wait_for_work();
     {
       MutexLock lock(mutex_);
-      while (!stopping_ && !has_work()) wanted_.wait(mutex_);
       if (stopping_) break;
     }
     while (step()) {
@@ -210,6 +219,24 @@ void Runner::thread_main() {
   closed_.clear();
   shrinking_.clear();
   resting_.clear();
+}
+
+void Runner::wait_for_work() {
+  MutexLock lock(mutex_);
+  while (!stopping_ && !has_work()) {
+    const uint64_t now = now_ns();
+    if (!busy_ && queue_.ready() && hold_until_ns_ > now) {
+      wanted_.wait_for(mutex_, std::chrono::nanoseconds(hold_until_ns_ - now));
+    } else {
+      wanted_.wait(mutex_);
+    }
+  }
+}
+
+bool Runner::has_work() {
+  if (busy_) return false;
+  if (!closed_.empty() || !shrinking_.empty() || rest_due()) return true;
+  return queue_.ready() && (hold_until_ns_ == 0 || now_ns() >= hold_until_ns_);
 }
 
 bool Runner::step() {
@@ -224,8 +251,10 @@ bool Runner::step() {
     closed.swap(closed_);
     shrinking.swap(shrinking_);
     resting = take_resting();
-    if (const auto session = queue_.take()) {
-      lane = lanes_.at(*session);
+    const sched::Scheduler::Turn turn = queue_.take(now_ns());
+    hold_until_ns_ = turn.hold_until_ns;
+    if (turn.session) {
+      lane = lanes_.at(*turn.session);
       task = std::move(lane->tasks.front());
       lane->tasks.pop_front();
       ++on_device_;
@@ -238,20 +267,24 @@ bool Runner::step() {
   resting.clear();
   closed.clear();  // Here the Replays of closed sessions die, before the next job needs memory.
   std::shared_ptr<Reporter> reporter;
+  const uint64_t begin_ns = now_ns();
+  uint64_t used_ns = 0;
   if (lane != nullptr) {
     reporter = std::make_shared<Reporter>(lane->session, task,
                                           [this](Report report) { publish(std::move(report)); });
-    run(*lane, task, *reporter);
+    used_ns = run(*lane, task, *reporter);
   }
   task = {};  // What the job consumed is free before anybody hears of its end.
   std::optional<Report> last;
   if (lane != nullptr) {
-    last = reporter->take_last([this, reporter](Report report) { left(std::move(report)); });
+    last = reporter->take_last(
+        [this, reporter, begin_ns](Report report) { left(std::move(report), begin_ns); });
   }
   {
     MutexLock lock(mutex_);
     busy_ = false;
-    if (lane != nullptr) queue_.done(lane->session);
+    if (last) queue_.charge(lane->session, used_ns);
+    if (lane != nullptr) queue_.done(lane->session, begin_ns + used_ns);
     if (last) --on_device_;
   }
   // Only now, so that the client's next job, which may come at once, finds the device idle.
@@ -259,18 +292,23 @@ bool Runner::step() {
   return true;
 }
 
-void Runner::left(Report last) {
-  MutexLock lock(mutex_);  // Who hears of the end finds the job gone.
+void Runner::left(Report last, uint64_t begin_ns) {
+  MutexLock lock(mutex_);         // Who hears of the end finds the job gone.
+  const uint64_t now = now_ns();  // The device runs one job after another.
+  queue_.charge(last.session, now - std::max(begin_ns, device_free_ns_));
+  device_free_ns_ = now;
   publish(std::move(last));
   --on_device_;
   device_done_.notify_all();
 }
 
-void Runner::run(Lane& lane, const Task& task, Reporter& reporter) {
+uint64_t Runner::run(Lane& lane, const Task& task, Reporter& reporter) {
   const uint64_t begin_ns = now_ns();
   lane.replay->run(task.work, reporter);
   task.run_time->last_elements.store(task.elements, std::memory_order_relaxed);
-  task.run_time->last_ns.store(now_ns() - begin_ns, std::memory_order_relaxed);
+  const uint64_t used_ns = now_ns() - begin_ns;
+  task.run_time->last_ns.store(used_ns, std::memory_order_relaxed);
+  return used_ns;
 }
 
 void Runner::publish(Report report) {

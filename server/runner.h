@@ -18,7 +18,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "scheduler/run_queue.h"
+#include "scheduler/scheduler.h"
 #include "scheduler/session_hints.h"
 #include "serialization/base/mutex.h"
 #include "server/executor.h"
@@ -53,7 +53,7 @@ struct Report {
 class Runner {
  public:
   // `wake` is called on the runner's thread when reports are there to be taken.
-  Runner(Device& device, std::function<void()> wake);
+  Runner(Device& device, std::function<void()> wake, std::unique_ptr<sched::Policy> policy);
   // Drops what is queued, waits for what runs, frees all Replays.
   ~Runner();
 
@@ -93,13 +93,14 @@ class Runner {
   using LaneMap = std::unordered_map<SessionId, std::shared_ptr<Lane>>;
 
   void thread_main();
-  bool step();  // Does one thing that is due; false: nothing is.
-  static void run(Lane& lane, const Task& task, Reporter& reporter);
-  void left(Report last);  // A job has ended that was left to the device.
+  bool step();           // Does one thing that is due; false: nothing is.
+  void wait_for_work();  // Or until the policy holds the device no longer.
+  // How long it took.
+  static uint64_t run(Lane& lane, const Task& task, Reporter& reporter);
+  // A job has ended that was begun then, and left to the device.
+  void left(Report last, uint64_t begin_ns);
   void publish(Report report);
-  [[nodiscard]] bool has_work() REQUIRES(mutex_) {
-    return !busy_ && (queue_.ready() || !closed_.empty() || !shrinking_.empty() || rest_due());
-  }
+  [[nodiscard]] bool has_work() REQUIRES(mutex_);
   [[nodiscard]] bool rest_due() const REQUIRES(mutex_);
   struct Resting {
     std::shared_ptr<Lane> lane;
@@ -119,7 +120,9 @@ class Runner {
   size_t on_device_ GUARDED_BY(mutex_) = 0;  // Jobs begun by this thread that have not ended.
   std::condition_variable_any device_done_;
   LaneMap lanes_ GUARDED_BY(mutex_);
-  sched::RunQueue queue_ GUARDED_BY(mutex_);
+  sched::Scheduler queue_ GUARDED_BY(mutex_);
+  uint64_t hold_until_ns_ GUARDED_BY(mutex_) = 0;   // No job begins before, as the policy said.
+  uint64_t device_free_ns_ GUARDED_BY(mutex_) = 0;  // The last job that was left to it ended then.
   std::vector<std::shared_ptr<Lane>> closed_ GUARDED_BY(mutex_);  // To be destroyed.
   std::vector<std::shared_ptr<Lane>> shrinking_ GUARDED_BY(mutex_);
   std::vector<std::shared_ptr<Lane>> resting_ GUARDED_BY(mutex_);  // Their apps said so.

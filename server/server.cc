@@ -10,6 +10,7 @@
 #include <string_view>
 #include <utility>
 
+#include "scheduler/policy.h"
 #include "server/clock.h"
 #include "server/memory/account.h"
 
@@ -45,7 +46,8 @@ Server::Server(transport::Loop& loop, Device& device, ServerOptions options)
            .stage = [&device](uint64_t bytes,
                               std::string_view tenant) { return device.stage(bytes, tenant); }},
           options_.artifact_cache_bytes),
-      runner_(device, [&loop] { loop.wake(); }),
+      runner_(
+          device, [&loop] { loop.wake(); }, sched::make_policy(options_.policy).value()),
       house_{.device = device,
              .runner = runner_,
              .artifacts = artifacts_,

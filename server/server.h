@@ -10,6 +10,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <string>
 #include <unordered_map>
 #include <vector>
 
@@ -29,6 +30,7 @@ struct ServerOptions {
   Access access;
   uint64_t artifact_cache_bytes = uint64_t{4} << 30;  // Kept though nobody uses them.
   size_t sessions_max = kSessionsMax;
+  std::string policy = "rr";                  // one of sched::policy_names()
   std::shared_ptr<DiskCache> disk = nullptr;  // Null: artifacts end with the server.
 };
 

@@ -87,7 +87,7 @@ DEFECTS = [
     ("Strangers need no token, wherever they are.",
      "server/settings/access.cc", "if (local || anonymous_everywhere_)", "if (local || token.empty())", SERVER),
     ("A session gets a second turn while its job runs.",
-     "scheduler/run_queue.cc", "if (entry.has_turn || entry.running ||", "if (entry.has_turn ||", "^scheduler/"),
+     "scheduler/scheduler.cc", "if (lane.candidate || lane.running ||", "if (lane.candidate ||", "^scheduler/"),
     ("The client puts a plan into a slot that another one holds.",
      "client/session/plan_cache.cc", "bytes_ -= oldest.bytes;\n  free_.push_back(oldest.slot);",
      "bytes_ -= oldest.bytes;\n  free_.push_back(0);", SERVER),

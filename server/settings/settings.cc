@@ -11,6 +11,7 @@
 #include <sstream>
 #include <thread>
 
+#include "scheduler/policy.h"
 #include "server/memory/policy.h"
 #include "server/settings/byte_size.h"
 
@@ -114,9 +115,17 @@ Result<std::string> parse_policy(const std::string& text) {
   return text;
 }
 
+Result<std::string> parse_scheduling(const std::string& text) {
+  const auto policy = sched::make_policy(text);
+  if (policy) return text;
+  return wrong("policy", policy.error().message);
+}
+
 }  // namespace
 
 const std::vector<SettingInfo>& setting_infos() {
+  static const std::string policy_help =
+      "Whose job runs next: " + sched::policies_help() + " (docs/scheduling.md). Default: rr";
   static const std::vector<SettingInfo> infos = {
       {"listen", "ADDRESS",
        "Where to accept clients: tcp://host:port (port 0: any free one) or unix:///path. "
@@ -135,6 +144,7 @@ const std::vector<SettingInfo>& setting_infos() {
       {"host-memory", "SIZE",
        "Tensors that had to leave the device take at most this of the host's memory; 0: no limit. "
        "Default: half of the machine's memory"},
+      {"policy", "POLICY", policy_help.c_str()},
       {"memory-policy", "POLICY",
        "What leaves the device first: plan, what its plans use last, and it comes back before it "
        "is "
@@ -237,6 +247,7 @@ Result<Settings> resolve(const std::vector<Layer>& layers) {
   DJINN_TRY(out.device_memory_bytes, bytes_or(layers, "device-memory", 0));
   DJINN_TRY(out.tenant_memory_bytes, bytes_or(layers, "tenant-memory", 0));
   DJINN_TRY(out.host_memory_bytes, bytes_or(layers, "host-memory", half_of_the_machine()));
+  DJINN_TRY(out.policy, parse_scheduling(text_or(layers, "policy", "rr")));
   DJINN_TRY(out.memory_policy, parse_policy(text_or(layers, "memory-policy", "plan")));
   DJINN_TRY(out.link_rate_bytes, bytes_or(layers, "link-rate", 0));
   const uint64_t cache =
@@ -264,6 +275,7 @@ std::string to_toml(const Settings& settings) {
       {"device-memory", bytes_text(settings.device_memory_bytes)},
       {"tenant-memory", bytes_text(settings.tenant_memory_bytes)},
       {"host-memory", bytes_text(settings.host_memory_bytes)},
+      {"policy", settings.policy},
       {"memory-policy", settings.memory_policy},
       {"link-rate", bytes_text(settings.link_rate_bytes)},
       {"artifact-cache", bytes_text(settings.artifact_cache_bytes)},
