@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "serialization/files/safetensors.h"
-
 #include <cstring>
 #include <string>
 
 #include <gtest/gtest.h>
+
+#include "serialization/files/safetensors.h"
 
 namespace djinn::files {
 namespace {
