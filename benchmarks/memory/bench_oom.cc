@@ -92,7 +92,7 @@ std::string mebibytes(double bytes) {
 
 }  // namespace djinn::benchmarks
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) {  // NOLINT(bugprone-exception-escape): then it ends, loudly.
   CLI::App app(
       "What happens when work is larger than the device: ratios measured in this run with\n"
       "interleaved arms. Exit status: 0 if every goal is PASS, 1 if one is not, 2 if it could not "

@@ -184,6 +184,7 @@ Round run_round(RawPeer& raw, LoopPeer& ours, LoopPeer& zero_copy,
                 std::span<const std::byte> source) {
   Round round;
   std::vector<double> times;
+  times.reserve(kPingsPerRound);
   for (int i = 0; i < kPingsPerRound; ++i) times.push_back(raw.ping() * 1e6);
   round.raw_ping_us = median(std::exchange(times, {}));
   const uint64_t enters = ours.loop().stats().enters;

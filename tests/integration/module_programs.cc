@@ -22,7 +22,7 @@ Results finish(Module& module, const Tensor& x, const Tensor& y) {
 
 // Makes a module, moves it, runs it forward and backward on a random input of this shape.
 template <typename Make>
-Program module(const std::string& name, Make make, std::vector<int64_t> shape,
+Program module(const std::string& name, Make make, const std::vector<int64_t>& shape,
                double tolerance = 0) {
   return {name,
           [make, shape](at::Device device) {

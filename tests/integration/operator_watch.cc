@@ -49,20 +49,20 @@ const Call* remote_call_around(const Call& call) {
 
 // Only metadata: tensors without content, and other geometry of tensors that are there.
 bool makes_no_work(const at::RecordFunction& function) {
-  static const std::set<std::string> kMetadata{"aten::empty",
-                                               "aten::empty_strided",
-                                               "aten::set_",
-                                               "aten::resize_",
-                                               "aten::detach_",
-                                               "aten::squeeze_",
-                                               "aten::t_",
-                                               "aten::unsqueeze_",
-                                               "aten::_has_compatible_shallow_copy_type",
-                                               "aten::transpose_",
-                                               "aten::as_strided_",
-                                               "aten::is_same_size",
-                                               "aten::new_empty_strided"};
-  if (kMetadata.contains(function.name())) return true;
+  static const std::set<std::string> metadata{"aten::empty",
+                                              "aten::empty_strided",
+                                              "aten::set_",
+                                              "aten::resize_",
+                                              "aten::detach_",
+                                              "aten::squeeze_",
+                                              "aten::t_",
+                                              "aten::unsqueeze_",
+                                              "aten::_has_compatible_shallow_copy_type",
+                                              "aten::transpose_",
+                                              "aten::as_strided_",
+                                              "aten::is_same_size",
+                                              "aten::new_empty_strided"};
+  if (metadata.contains(function.name())) return true;
   const auto schema = function.operator_schema();
   if (!schema) return true;  // No operator: a scope of the app, or a node of autograd.
   for (const c10::Argument& result : schema->returns()) {

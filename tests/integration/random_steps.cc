@@ -25,13 +25,13 @@ int64_t size_at(RandomProgram& p, size_t i, int64_t dim) {
 }
 
 void make(RandomProgram& p, size_t i, const std::string& text,
-          std::function<Tensor(const Tensor&)> act, Refusal refusal) {
+          const std::function<Tensor(const Tensor&)>& act, Refusal refusal) {
   p.apply(
       name(p.size()) + " = " + name(i) + "." + text, [=](Pool& pool) { return act(pool.t[i]); },
       refusal);
 }
-void change(RandomProgram& p, size_t i, const std::string& text, std::function<void(Tensor&)> act,
-            Refusal refusal) {
+void change(RandomProgram& p, size_t i, const std::string& text,
+            const std::function<void(Tensor&)>& act, Refusal refusal) {
   p.apply(
       name(i) + "." + text,
       [=](Pool& pool) {

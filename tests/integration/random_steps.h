@@ -30,9 +30,10 @@ using Sizes = std::vector<int64_t>;
 [[nodiscard]] int64_t size_at(RandomProgram& program, size_t i, int64_t dim);
 // tN = tI.<text>
 void make(RandomProgram& program, size_t i, const std::string& text,
-          std::function<at::Tensor(const at::Tensor&)> act, Refusal refusal = Refusal::kAtOnce);
+          const std::function<at::Tensor(const at::Tensor&)>& act,
+          Refusal refusal = Refusal::kAtOnce);
 // tI.<text>, a write
 void change(RandomProgram& program, size_t i, const std::string& text,
-            std::function<void(at::Tensor&)> act, Refusal refusal = Refusal::kLater);
+            const std::function<void(at::Tensor&)>& act, Refusal refusal = Refusal::kLater);
 
 }  // namespace djinn::testing

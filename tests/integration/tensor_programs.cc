@@ -10,7 +10,7 @@ namespace {
 using at::Tensor;
 using Results = std::vector<Tensor>;
 
-Tensor leaf(std::vector<int64_t> shape, at::Device device) {
+Tensor leaf(const std::vector<int64_t>& shape, at::Device device) {
   return at::randn(shape).to(device).requires_grad_();
 }
 

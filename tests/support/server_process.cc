@@ -52,6 +52,7 @@ ServerProcess::ServerProcess(std::vector<std::string> args, const std::string& l
   if (device != nullptr) all.insert(all.end(), {"--device", device});
   all.insert(all.end(), args.begin(), args.end());
   std::vector<char*> argv;
+  argv.reserve(all.size() + 1);
   for (std::string& arg : all) argv.push_back(arg.data());
   argv.push_back(nullptr);
   int ends[2];

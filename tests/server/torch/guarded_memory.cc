@@ -68,6 +68,9 @@ class GuardedMemory final : public c10::Allocator {
 
 }  // namespace
 
-void guard_memory(size_t bytes_max) { c10::SetCPUAllocator(new GuardedMemory(bytes_max), 200); }
+void guard_memory(size_t bytes_max) {
+  static auto* const memory = new GuardedMemory(bytes_max);  // Never freed: tensors point to it.
+  c10::SetCPUAllocator(memory, 200);
+}
 
 }  // namespace djinn::server

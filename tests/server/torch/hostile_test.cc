@@ -17,11 +17,11 @@ namespace djinn::server {
 namespace {
 
 int tries() {
-  const char* const given = getenv("DJINN_TRIES");
+  const char* const given = getenv("DJINN_TRIES");  // NOLINT(concurrency-mt-unsafe): one thread
   return given == nullptr ? 100 : std::atoi(given);
 }
 uint64_t seed() {
-  const char* const given = getenv("DJINN_SEED");
+  const char* const given = getenv("DJINN_SEED");  // NOLINT(concurrency-mt-unsafe): one thread
   return given == nullptr ? 1 : std::strtoull(given, nullptr, 10);
 }
 
@@ -47,7 +47,7 @@ TEST(HostileArguments, EndNoProcess) {
   guard_memory(size_t{8} << 20);
   at::set_num_threads(1);
   std::vector<std::unique_ptr<OperatorInfo>> ops;
-  const char* const only = getenv("DJINN_ONLY");
+  const char* const only = getenv("DJINN_ONLY");  // NOLINT(concurrency-mt-unsafe): one thread
   for (const std::string_view name : operators::allowed_operators()) {
     if (only != nullptr && name.find(only) == std::string_view::npos) continue;
     auto info = describe_operator(*operators::find_operator(name));

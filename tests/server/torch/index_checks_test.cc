@@ -21,7 +21,7 @@ struct Row {
   Stack bad;
 };
 
-Tensor longs(std::vector<int64_t> values) { return at::tensor(values); }
+Tensor longs(const std::vector<int64_t>& values) { return at::tensor(values); }
 IValue list(const Tensor& first, const Tensor& second) {
   return c10::List<std::optional<Tensor>>({std::optional(first), std::optional(second)});
 }

@@ -60,10 +60,10 @@ Tensor OperatorInputs::tensor(const std::string& name, const ArgInfo& info) {
   const bool written = info.written;
   if (nasty()) {
     if (info.optional && pick(0, 5) == 0) return {};
-    static const std::vector<std::vector<int64_t>> kOdd{
+    static const std::vector<std::vector<int64_t>> odd_shapes{
         {},        {0},       {1},    {3},  {7, 1},       {0, 4},      {4, 0},
         {1, 1, 1}, {5, 2, 3}, {2, 4}, {64}, {1, 0, 3, 3}, {2, 3, 1, 5}};
-    const auto& shape = kOdd[static_cast<size_t>(pick(0, std::ssize(kOdd) - 1))];
+    const auto& shape = odd_shapes[static_cast<size_t>(pick(0, std::ssize(odd_shapes) - 1))];
     const auto type = coin() ? type_ : kTypes[static_cast<size_t>(pick(0, std::ssize(kTypes) - 1))];
     const Tensor odd = type == at::kLong ? at::randint(-3, 9, shape, at::kLong)
                                          : at::rand(shape, at::kDouble).sub_(0.3).mul_(9).to(type);
@@ -131,10 +131,10 @@ std::vector<int64_t> OperatorInputs::integers(const std::string& name, int64_t c
 }
 
 std::string OperatorInputs::text(const std::string& name) {
-  static const std::vector<std::string> kTexts{"none", "tanh", "sum",  "mean",    "amax", "add",
-                                               "V",    "L",    "gels", "reduced", "ij",   "trunc"};
+  static const std::vector<std::string> texts{"none", "tanh", "sum",  "mean",    "amax", "add",
+                                              "V",    "L",    "gels", "reduced", "ij",   "trunc"};
   (void)name;
-  return kTexts[static_cast<size_t>(pick(0, static_cast<int64_t>(kTexts.size()) - 1))];
+  return texts[static_cast<size_t>(pick(0, static_cast<int64_t>(texts.size()) - 1))];
 }
 
 c10::IValue OperatorInputs::value(const c10::Argument& argument, const ArgInfo& info) {

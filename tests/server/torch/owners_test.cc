@@ -34,8 +34,8 @@ TEST(Owners, WhatIsOverwrittenIsNotZeroedButItsLastGranuleIsNotTrusted) {
 
 TEST(Owners, MergedNeighboursAreOneRange) {
   Owners owners;
-  for (int i = 0; i < 4; ++i) owners.take(kBase + 512 * i, 512, 1, false);
-  for (const int i : {1, 3, 0, 2}) owners.give_back(kBase + 512 * i);
+  for (const uint64_t i : {0, 1, 2, 3}) owners.take(kBase + 512 * i, 512, 1, false);
+  for (const uint64_t i : {1, 3, 0, 2}) owners.give_back(kBase + 512 * i);
   EXPECT_EQ(owners.take(kBase, 2048, 1, false), 0);
 }
 
