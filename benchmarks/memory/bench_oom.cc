@@ -15,8 +15,12 @@ namespace {
 struct Part {
   const char* name;
   void (*measure)(OomBench&);
+  bool quick;  // also of --quick, if --only names nothing
 };
-constexpr Part kParts[] = {{"oversize", measure_oversize}, {"cliff", measure_cliff}};
+constexpr Part kParts[] = {{"oversize", measure_oversize, true},
+                           {"ladder", measure_ladder, false},
+                           {"emulated", measure_emulated, false},
+                           {"cliff", measure_cliff, true}};
 
 struct Arguments {
   std::vector<std::string> only;
@@ -34,12 +38,18 @@ void add_options(CLI::App& app, Arguments& arguments) {
       ->delimiter(',')
       ->check(CLI::IsMember(names));
   app.add_option("--rounds", arguments.rounds,
-                 "Rounds of interleaved arms (default 15; --quick: 5)")
+                 "Rounds of interleaved arms (default 15; --quick: 3)")
       ->check(CLI::Range(3, 10'000));
-  app.add_flag("--quick", arguments.quick, "Fewer rounds: less than a minute");
+  app.add_flag("--quick", arguments.quick,
+               "3 rounds of oversize and cliff; of the rest only what --only names");
   app.add_option("--child", arguments.child)->group("");
   app.add_option("--batch", arguments.batch)->group("");
   app.add_flag("--json", arguments.json, "Print one JSON object and nothing else");
+}
+
+bool is_asked_for(const Part& part, const Arguments& arguments) {
+  if (arguments.only.empty()) return part.quick || !arguments.quick;
+  return std::ranges::find(arguments.only, part.name) != arguments.only.end();
 }
 
 int run(const Arguments& arguments) {
@@ -47,7 +57,7 @@ int run(const Arguments& arguments) {
   if (arguments.child == "naive") return naive_child(arguments.batch);
   Report report("bench_oom");
   OomBench bench{.rounds = arguments.rounds > 0 ? arguments.rounds
-                           : arguments.quick    ? 5
+                           : arguments.quick    ? 3
                                                 : 15,
                  .quick = arguments.quick,
                  .report = report};
@@ -56,10 +66,7 @@ int run(const Arguments& arguments) {
   report.setting("device", "cpu-standin");
   report.setting("threads", "1 here, 1 in each server, 1 that moves");
   for (const Part& part : kParts) {
-    if (!arguments.only.empty() &&
-        std::ranges::find(arguments.only, part.name) == arguments.only.end()) {
-      continue;
-    }
+    if (!is_asked_for(part, arguments)) continue;
     std::cerr << "bench_oom: " << part.name << " ..." << std::endl;
     part.measure(bench);
   }
