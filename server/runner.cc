@@ -122,7 +122,7 @@ bool Runner::try_run(SessionId session, Task& task, std::vector<Report>& reports
   }
   Reporter reporter(session, task, [&](Report report) { reports.push_back(std::move(report)); });
   const uint64_t begin_ns = now_ns();
-  const uint64_t used_ns = run(*lane, task, reporter);
+  const uint64_t used_ns = run(*lane, task, reporter, begin_ns);
   reports.push_back(*reporter.take_last(nullptr));
   MutexLock lock(mutex_);
   queue_.ran(session, {.arrived_ns = begin_ns}, used_ns, begin_ns + used_ns);
@@ -272,7 +272,7 @@ bool Runner::step() {
   if (lane != nullptr) {
     reporter = std::make_shared<Reporter>(lane->session, task,
                                           [this](Report report) { publish(std::move(report)); });
-    used_ns = run(*lane, task, *reporter);
+    used_ns = run(*lane, task, *reporter, begin_ns);
   }
   task = {};  // What the job consumed is free before anybody hears of its end.
   std::optional<Report> last;
@@ -302,8 +302,7 @@ void Runner::left(Report last, uint64_t begin_ns) {
   device_done_.notify_all();
 }
 
-uint64_t Runner::run(Lane& lane, const Task& task, Reporter& reporter) {
-  const uint64_t begin_ns = now_ns();
+uint64_t Runner::run(Lane& lane, const Task& task, Reporter& reporter, uint64_t begin_ns) {
   lane.replay->run(task.work, reporter);
   task.run_time->last_elements.store(task.elements, std::memory_order_relaxed);
   const uint64_t used_ns = now_ns() - begin_ns;

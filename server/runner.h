@@ -95,8 +95,8 @@ class Runner {
   void thread_main();
   bool step();           // Does one thing that is due; false: nothing is.
   void wait_for_work();  // Or until the policy holds the device no longer.
-  // How long it took.
-  static uint64_t run(Lane& lane, const Task& task, Reporter& reporter);
+  // How long it took, from the time that the caller has just read.
+  static uint64_t run(Lane& lane, const Task& task, Reporter& reporter, uint64_t begin_ns);
   // A job has ended that was begun then, and left to the device.
   void left(Report last, uint64_t begin_ns);
   void publish(Report report);
