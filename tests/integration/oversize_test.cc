@@ -11,6 +11,7 @@
 #include <torch/torch.h>
 
 #include "client/djinn.h"
+#include "tests/support/seed.h"
 #include "tests/support/server_process.h"
 
 namespace djinn::testing {
@@ -160,9 +161,7 @@ TEST(MemoryPressure, AThousandRequestsOfFourSessionsAreAllRight) {
 
 // The largest batch that fits is found, and fits whatever was done in between.
 TEST(MemoryEdge, AStepThatFittedOnceFitsAlways) {
-  const char* const given = std::getenv("DJINN_SEED");
-  const auto seed =
-      given != nullptr ? static_cast<uint32_t>(std::stoul(given)) : std::random_device{}();
+  const auto seed = static_cast<uint32_t>(test_seed());
   std::printf("DJINN_SEED=%u\n", seed);
   std::mt19937 random(seed);
   const ServerProcess server(

@@ -11,16 +11,12 @@
 
 #include "serialization/base/limits.h"
 #include "tests/support/message_fields.h"
+#include "tests/support/seed.h"
 
 namespace djinn::codec {
 namespace {
 
 using testing::fields;
-
-uint64_t test_seed() {
-  const char* const given = std::getenv("DJINN_SEED");  // NOLINT(concurrency-mt-unsafe)
-  return given != nullptr ? std::stoull(given) : std::random_device{}();
-}
 
 template <typename T>
 void expect_arrives(const T& message) {

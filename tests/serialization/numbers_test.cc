@@ -9,13 +9,10 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/support/seed.h"
+
 namespace djinn::graph {
 namespace {
-
-uint64_t test_seed() {
-  const char* const given = std::getenv("DJINN_SEED");  // NOLINT(concurrency-mt-unsafe)
-  return given != nullptr ? std::stoull(given) : std::random_device{}();
-}
 
 std::shared_ptr<const Plan> plan_of(std::vector<NumberKind> kinds) {
   auto plan = std::make_shared<Plan>();

@@ -11,14 +11,10 @@
 #include "serialization/base/limits.h"
 #include "serialization/graph/plan_reader.h"
 #include "serialization/graph/plan_writer.h"
+#include "tests/support/seed.h"
 
 namespace djinn::graph {
 namespace {
-
-uint64_t test_seed() {
-  const char* const given = std::getenv("DJINN_SEED");  // NOLINT(concurrency-mt-unsafe)
-  return given != nullptr ? std::stoull(given) : std::random_device{}();
-}
 
 constexpr std::array<int64_t, 2> kSizes{2, 3};
 constexpr std::array<int64_t, 2> kRows{3, 1};

@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "serialization/base/limits.h"
+#include "tests/support/seed.h"
 #include "tests/support/test_server.h"
 
 namespace djinn::testing {
@@ -251,9 +252,7 @@ TEST(Company, DrainsWhenItIsToldToStop) {
 }
 
 TEST(Company, SurvivesRandomFrames) {
-  const char* const given = std::getenv("DJINN_SEED");  // NOLINT(concurrency-mt-unsafe)
-  const uint64_t seed =
-      given != nullptr ? std::strtoull(given, nullptr, 10) : std::random_device{}();
+  const uint64_t seed = test_seed();
   SCOPED_TRACE("DJINN_SEED=" + std::to_string(seed));
   std::mt19937_64 random(seed);
   TestServer server;

@@ -15,14 +15,10 @@
 #include "serialization/graph/plan_writer.h"
 #include "server/session/plan_slots.h"
 #include "tests/support/fake_device.h"
+#include "tests/support/seed.h"
 
 namespace djinn::client {
 namespace {
-
-uint64_t test_seed() {
-  const char* const given = std::getenv("DJINN_SEED");  // NOLINT(concurrency-mt-unsafe)
-  return given != nullptr ? std::stoull(given) : std::random_device{}();
-}
 
 struct Flush {
   std::shared_ptr<const graph::ByteString> structure;

@@ -23,14 +23,9 @@
 
 #include "serialization/transport/connection.h"
 #include "serialization/transport/loopback.h"
+#include "tests/support/seed.h"
 
 namespace djinn::transport {
-
-inline uint64_t test_seed() {
-  const char* const given = std::getenv("DJINN_SEED");  // NOLINT(concurrency-mt-unsafe)
-  static const uint64_t seed = given != nullptr ? std::stoull(given) : std::random_device{}();
-  return seed;
-}
 
 struct Kind {
   std::string name;

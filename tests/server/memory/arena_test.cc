@@ -11,6 +11,8 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/support/seed.h"
+
 namespace djinn::server {
 namespace {
 
@@ -248,9 +250,7 @@ void compare_with_a_map(std::mt19937& random, bool merge_zeros, bool both_ends) 
 }
 
 TEST(ArenaTest, AgreesWithAMapOfBytesOnRandomRequests) {
-  const char* const given = std::getenv("DJINN_SEED");
-  const auto seed =
-      given != nullptr ? static_cast<uint32_t>(std::stoul(given)) : std::random_device{}();
+  const auto seed = static_cast<uint32_t>(test_seed());
   std::printf("DJINN_SEED=%u\n", seed);
   std::mt19937 random(seed);
   compare_with_a_map(random, true, false);

@@ -16,6 +16,8 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/support/seed.h"
+
 namespace djinn::server {
 namespace {
 
@@ -247,9 +249,7 @@ TEST(TiersInAnArena, RefuseNothingWhoseBytesWouldFitIfTheyLayTogether) {
   constexpr uint64_t kSlack = 4096;  // administration of the blocks
   // At most 100 small blocks of up to 1,128 bytes, and the gaps between them.
   constexpr uint64_t kSmallPart = uint64_t{144} << 10;
-  const char* const given = std::getenv("DJINN_SEED");
-  const auto seed =
-      given != nullptr ? static_cast<uint32_t>(std::stoul(given)) : std::random_device{}();
+  const auto seed = static_cast<uint32_t>(test_seed());
   std::printf("DJINN_SEED=%u\n", seed);
   std::mt19937 random(seed);
   ArenaTier device(kBudget);
