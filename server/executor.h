@@ -19,6 +19,7 @@
 #include "serialization/base/result.h"
 #include "serialization/graph/numbers.h"
 #include "serialization/graph/plan.h"
+#include "server/chunk.h"
 #include "server/memory/usage.h"
 
 namespace djinn::server {
@@ -83,12 +84,20 @@ struct ReplayStats {
 // A session's storages, random generators and instantiated plans, and the replay of its jobs.
 class Replay {
  public:
-  // Frees everything the session held.
+  // Frees everything the session held. A job that has given way is forgotten: its sink hears
+  // nothing more.
   virtual ~Replay() = default;
-  // Runs the whole job, or has the device begin it. Whatever goes wrong becomes the error of the
+  // Runs the job, or has the device begin it. Whatever goes wrong becomes the error of the
   // storages concerned and of the answers that read them; never throws. One thread at a time, any
-  // thread.
-  virtual void run(const Work& work, AnswerSink& sink) = 0;
+  // thread. False: it has given way, as the chunk said, and goes on with the next call, which is
+  // for the same work and sink. Then nothing of it is in use, and what it has made stays.
+  [[nodiscard]] virtual bool run(const Work& work, AnswerSink& sink, Chunk& chunk) = 0;
+  // All of it at once.
+  void run_whole(const Work& work, AnswerSink& sink) {
+    Chunk whole;
+    while (!run(work, sink, whole)) {
+    }
+  }
   // Drops what can be built again (the session is idle). Same threads as run.
   virtual void shrink() = 0;
   // All jobs so far have ended, and the next is expected at about that time of the server's clock:

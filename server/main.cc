@@ -192,6 +192,7 @@ Result<AdminListeners> listen_for_admins(Server& server, const Settings& setting
 Result<> serve(const Settings& settings) {
   ServerOptions options{.access = {}, .artifact_cache_bytes = settings.artifact_cache_bytes};
   options.policy = settings.policy;
+  options.chunk_ns = settings.chunk_us * 1000;
   if (!settings.token_file.empty()) {
     DJINN_TRY(const std::string text, read_file(settings.token_file));
     DJINN_TRY(options.access, Access::parse(text));

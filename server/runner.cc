@@ -71,9 +71,11 @@ class Runner::Reporter final : public AnswerSink {
   std::function<void(Report)> leave_ GUARDED_BY(mutex_);
 };
 
-Runner::Runner(Device& device, std::function<void()> wake, std::unique_ptr<sched::Policy> policy)
+Runner::Runner(Device& device, std::function<void()> wake, std::unique_ptr<sched::Policy> policy,
+               uint64_t chunk_ns)
     : device_(device),
       wake_(std::move(wake)),
+      chunk_ns_(device.works_on_its_own() ? 0 : chunk_ns),
       queue_(std::move(policy)),
       thread_([this] { thread_main(); }) {
   pthread_setname_np(thread_.native_handle(), "djinn-run");
@@ -83,7 +85,7 @@ Runner::~Runner() {
   {
     MutexLock lock(mutex_);
     stopping_ = true;
-    wanted_.notify_all();
+    look_again();
   }
   thread_.join();
   MutexLock lock(mutex_);
@@ -107,7 +109,7 @@ void Runner::submit(SessionId session, Task task) {
   const uint64_t now = now_ns();
   queue_.add(session, {.arrived_ns = now}, now);
   hold_until_ns_ = 0;
-  wanted_.notify_one();
+  look_again();
 }
 
 bool Runner::try_run(SessionId session, Task& task, std::vector<Report>& reports) {
@@ -122,7 +124,9 @@ bool Runner::try_run(SessionId session, Task& task, std::vector<Report>& reports
   }
   Reporter reporter(session, task, [&](Report report) { reports.push_back(std::move(report)); });
   const uint64_t begin_ns = now_ns();
-  const uint64_t used_ns = run(*lane, task, reporter, begin_ns);
+  lane->replay->run_whole(task.work, reporter);
+  const uint64_t used_ns = now_ns() - begin_ns;
+  note_time(task, used_ns);
   reports.push_back(*reporter.take_last(nullptr));
   MutexLock lock(mutex_);
   queue_.ran(session, {.arrived_ns = begin_ns}, used_ns, begin_ns + used_ns);
@@ -134,13 +138,13 @@ bool Runner::try_run(SessionId session, Task& task, std::vector<Report>& reports
 void Runner::pause(SessionId session, bool paused) {
   MutexLock lock(mutex_);
   queue_.pause(session, paused, now_ns());
-  if (!paused) wanted_.notify_one();
+  look_again();
 }
 
 void Runner::shrink(SessionId session) {
   MutexLock lock(mutex_);
   shrinking_.push_back(lanes_.at(session));
-  wanted_.notify_one();
+  look_again();
 }
 
 void Runner::hint(SessionId session, const sched::SessionHints& hints) {
@@ -149,17 +153,17 @@ void Runner::hint(SessionId session, const sched::SessionHints& hints) {
   lane->hints = hints;
   if (hints.rest == Rest::kNone) return;
   if (std::ranges::find(resting_, lane) == resting_.end()) resting_.push_back(lane);
-  wanted_.notify_one();
+  look_again();
 }
 
 bool Runner::rest_due() const {
-  return std::ranges::any_of(resting_, [](const auto& lane) { return lane->tasks.empty(); });
+  return std::ranges::any_of(resting_, [](const auto& lane) { return lane->is_through(); });
 }
 
 std::vector<Runner::Resting> Runner::take_resting() {
   std::vector<Resting> due;
   std::erase_if(resting_, [&](const auto& lane) {
-    if (!lane->tasks.empty() && lane->hints.rest != Rest::kNone) return false;  // Not yet.
+    if (!lane->is_through() && lane->hints.rest != Rest::kNone) return false;  // Not yet.
     if (lane->hints.rest != Rest::kNone) due.push_back({lane, lane->hints});
     return true;
   });
@@ -181,7 +185,7 @@ void Runner::close(SessionId session) {
   std::erase(resting_, at->second);
   closed_.push_back(std::move(at->second));
   lanes_.erase(at);
-  wanted_.notify_one();
+  look_again();
 }
 
 void Runner::take_reports(std::vector<Report>& reports) {
@@ -239,57 +243,96 @@ bool Runner::has_work() {
   return queue_.ready() && (hold_until_ns_ == 0 || now_ns() >= hold_until_ns_);
 }
 
-bool Runner::step() {
-  std::vector<std::shared_ptr<Lane>> closed;
-  std::vector<std::shared_ptr<Lane>> shrinking;
-  std::vector<Resting> resting;
-  std::shared_ptr<Lane> lane;
-  Task task;
-  {
-    MutexLock lock(mutex_);
-    if (stopping_ || !has_work()) return false;
-    closed.swap(closed_);
-    shrinking.swap(shrinking_);
-    resting = take_resting();
-    const sched::Scheduler::Turn turn = queue_.take(now_ns());
-    hold_until_ns_ = turn.hold_until_ns;
-    if (turn.session) {
-      lane = lanes_.at(*turn.session);
-      task = std::move(lane->tasks.front());
-      lane->tasks.pop_front();
-      ++on_device_;
+void Runner::look_again() {
+  others_wait_.store(
+      stopping_ || !closed_.empty() || !shrinking_.empty() || rest_due() || queue_.ready(),
+      std::memory_order_relaxed);
+  wanted_.notify_one();
+}
+
+std::optional<Runner::Due> Runner::take_due() {
+  MutexLock lock(mutex_);
+  if (stopping_ || !has_work()) return std::nullopt;
+  Due due;
+  due.closed.swap(closed_);
+  due.shrinking.swap(shrinking_);
+  due.resting = take_resting();
+  const sched::Scheduler::Turn turn = queue_.take(now_ns());
+  hold_until_ns_ = turn.hold_until_ns;
+  busy_ = true;
+  if (turn.session) {
+    due.lane = lanes_.at(*turn.session);
+    ++on_device_;
+    Lane& lane = *due.lane;
+    if (!lane.amid) {
+      lane.amid = true;
+      lane.begun = std::make_unique<Begun>();
+      lane.begun->task = std::move(lane.tasks.front());
+      lane.tasks.pop_front();
     }
-    busy_ = true;
   }
-  for (const auto& each : shrinking) each->replay->shrink();
-  shrinking.clear();
-  for (const Resting& each : resting) rest(each);
-  resting.clear();
-  closed.clear();  // Here the Replays of closed sessions die, before the next job needs memory.
-  std::shared_ptr<Reporter> reporter;
+  look_again();
+  return due;
+}
+
+bool Runner::step() {
+  std::optional<Due> due = take_due();
+  if (!due) return false;
+  for (const auto& each : due->shrinking) each->replay->shrink();
+  due->shrinking.clear();
+  for (const Resting& each : due->resting) rest(each);
+  due->resting.clear();
+  due->closed.clear();  // Here the Replays of closed sessions die, before a job needs memory.
+  if (due->lane != nullptr) {
+    run_chunk(*due->lane);
+  } else {
+    MutexLock lock(mutex_);
+    busy_ = false;
+  }
+  return true;
+}
+
+void Runner::run_chunk(Lane& lane) {
+  Begun& job = *lane.begun;
   const uint64_t begin_ns = now_ns();
-  uint64_t used_ns = 0;
-  if (lane != nullptr) {
-    reporter = std::make_shared<Reporter>(lane->session, task,
-                                          [this](Report report) { publish(std::move(report)); });
-    used_ns = run(*lane, task, *reporter, begin_ns);
+  if (job.reporter == nullptr) {
+    job.reporter = std::make_shared<Reporter>(
+        lane.session, job.task, [this](Report report) { publish(std::move(report)); });
+    job.begin_ns = begin_ns;
   }
-  task = {};  // What the job consumed is free before anybody hears of its end.
-  std::optional<Report> last;
-  if (lane != nullptr) {
-    last = reporter->take_last(
-        [this, reporter, begin_ns](Report report) { left(std::move(report), begin_ns); });
-  }
+  Chunk chunk = chunk_ns_ == 0 ? Chunk() : Chunk(others_wait_, begin_ns, chunk_ns_);
+  const bool whole = lane.replay->run(job.task.work, *job.reporter, chunk);
+  const uint64_t now = now_ns();
+  job.used_ns += now - begin_ns;
+  if (whole) return end(lane, now - begin_ns, now);
+  give_way(lane, now - begin_ns, now);
+}
+
+void Runner::give_way(const Lane& lane, uint64_t used_ns, uint64_t now) {
+  MutexLock lock(mutex_);
+  busy_ = false;
+  --on_device_;
+  queue_.charge(lane.session, used_ns);
+  queue_.yield(lane.session, now);
+}
+
+void Runner::end(Lane& lane, uint64_t used_ns, uint64_t now) {
+  const std::unique_ptr<Begun> job = std::move(lane.begun);
+  note_time(job->task, job->used_ns);
+  job->task = {};  // What the job consumed is free before anybody hears of its end.
+  std::optional<Report> last =
+      job->reporter->take_last([this, reporter = job->reporter, begin_ns = job->begin_ns](
+                                   Report report) { left(std::move(report), begin_ns); });
   {
     MutexLock lock(mutex_);
     busy_ = false;
-    if (last) queue_.charge(lane->session, used_ns);
-    if (lane != nullptr) queue_.done(lane->session, begin_ns + used_ns);
+    lane.amid = false;
+    if (last) queue_.charge(lane.session, used_ns);
+    queue_.done(lane.session, now);
     if (last) --on_device_;
   }
   // Only now, so that the client's next job, which may come at once, finds the device idle.
   if (last) publish(std::move(*last));
-  return true;
 }
 
 void Runner::left(Report last, uint64_t begin_ns) {
@@ -302,12 +345,9 @@ void Runner::left(Report last, uint64_t begin_ns) {
   device_done_.notify_all();
 }
 
-uint64_t Runner::run(Lane& lane, const Task& task, Reporter& reporter, uint64_t begin_ns) {
-  lane.replay->run(task.work, reporter);
+void Runner::note_time(const Task& task, uint64_t used_ns) {
   task.run_time->last_elements.store(task.elements, std::memory_order_relaxed);
-  const uint64_t used_ns = now_ns() - begin_ns;
   task.run_time->last_ns.store(used_ns, std::memory_order_relaxed);
-  return used_ns;
 }
 
 void Runner::publish(Report report) {

@@ -5,6 +5,9 @@
 // more than a ping-pong between processes, so a step of a few microseconds is received, run and
 // answered without one. Why reports and not callbacks: sessions belong to the I/O thread, which
 // takes what happened in one go and in order.
+// Why a job gives way: one of a second would be the wait of everybody else. After each chunk of
+// it, if somebody waits, the scheduler chooses again; what has run of the job is not run again, and
+// its answers are out.
 // Ownership: borrows the device; owns the Replays, which die on the runner's thread.
 // Threading: everything but the device's work is called by the I/O thread.
 #pragma once
@@ -14,6 +17,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <thread>
 #include <unordered_map>
 #include <vector>
@@ -52,8 +56,10 @@ struct Report {
 
 class Runner {
  public:
-  // `wake` is called on the runner's thread when reports are there to be taken.
-  Runner(Device& device, std::function<void()> wake, std::unique_ptr<sched::Policy> policy);
+  // `wake` is called on the runner's thread when reports are there to be taken. A job gives way
+  // after `chunk_ns`; 0: never, nor on a device that works on its own.
+  Runner(Device& device, std::function<void()> wake, std::unique_ptr<sched::Policy> policy,
+         uint64_t chunk_ns);
   // Drops what is queued, waits for what runs, frees all Replays.
   ~Runner();
 
@@ -82,42 +88,67 @@ class Runner {
   [[nodiscard]] ReplayStats stats(SessionId session);
 
  private:
+  class Reporter;
+  // A job from its first chunk to its last.
+  struct Begun {
+    Task task;
+    std::shared_ptr<Reporter> reporter;
+    uint64_t begin_ns = 0;
+    uint64_t used_ns = 0;
+  };
   struct Lane {
     SessionId session;
+    std::unique_ptr<Begun> begun;    // Likewise. Outlives the Replay, which may be amid it.
     std::unique_ptr<Replay> replay;  // Used by whoever set busy_.
     std::deque<Task> tasks;
-    bool shrink = false;
+    bool amid = false;  // A job has begun and has not ended.
     sched::SessionHints hints;
-  };
-  class Reporter;
-  using LaneMap = std::unordered_map<SessionId, std::shared_ptr<Lane>>;
 
-  void thread_main();
-  bool step();           // Does one thing that is due; false: nothing is.
-  void wait_for_work();  // Or until the policy holds the device no longer.
-  // How long it took, from the time that the caller has just read.
-  static uint64_t run(Lane& lane, const Task& task, Reporter& reporter, uint64_t begin_ns);
-  // A job has ended that was begun then, and left to the device.
-  void left(Report last, uint64_t begin_ns);
-  void publish(Report report);
-  [[nodiscard]] bool has_work() REQUIRES(mutex_);
-  [[nodiscard]] bool rest_due() const REQUIRES(mutex_);
+    [[nodiscard]] bool is_through() const { return tasks.empty() && !amid; }
+  };
   struct Resting {
     std::shared_ptr<Lane> lane;
     sched::SessionHints hints;
   };
+  using LaneMap = std::unordered_map<SessionId, std::shared_ptr<Lane>>;
+
+  void thread_main();
+  bool step();           // Does what is due, and a chunk of a job; false: nothing is.
+  void wait_for_work();  // Or until the policy holds the device no longer.
+  // What is to be done before the next chunk, and whose that is.
+  struct Due {
+    std::vector<std::shared_ptr<Lane>> closed;
+    std::vector<std::shared_ptr<Lane>> shrinking;
+    std::vector<Resting> resting;
+    std::shared_ptr<Lane> lane;
+  };
+  [[nodiscard]] std::optional<Due> take_due();
+  void run_chunk(Lane& lane);
+  void give_way(const Lane& lane, uint64_t used_ns, uint64_t now);
+  void end(Lane& lane, uint64_t used_ns, uint64_t now);
+  // Its plan's jobs take so long.
+  static void note_time(const Task& task, uint64_t used_ns);
+  // A job has ended that was begun then, and left to the device.
+  void left(Report last, uint64_t begin_ns);
+  void publish(Report report);
+  // Something has changed: who runs a job learns whether somebody waits, and who sleeps looks.
+  void look_again() REQUIRES(mutex_);
+  [[nodiscard]] bool has_work() REQUIRES(mutex_);
+  [[nodiscard]] bool rest_due() const REQUIRES(mutex_);
   // Those whose queued jobs have ended.
   [[nodiscard]] std::vector<Resting> take_resting() REQUIRES(mutex_);
   static void rest(const Resting& resting);
 
   Device& device_;
   const std::function<void()> wake_;
+  const uint64_t chunk_ns_;
+  std::atomic<bool> others_wait_ = false;  // Whoever runs a job should give way, after a chunk.
 
   Mutex mutex_;
   std::condition_variable_any wanted_;
   bool stopping_ GUARDED_BY(mutex_) = false;
   bool busy_ GUARDED_BY(mutex_) = false;     // Someone runs a job.
-  size_t on_device_ GUARDED_BY(mutex_) = 0;  // Jobs begun by this thread that have not ended.
+  size_t on_device_ GUARDED_BY(mutex_) = 0;  // Jobs of this thread that run, or the device's.
   std::condition_variable_any device_done_;
   LaneMap lanes_ GUARDED_BY(mutex_);
   sched::Scheduler queue_ GUARDED_BY(mutex_);

@@ -47,7 +47,8 @@ Server::Server(transport::Loop& loop, Device& device, ServerOptions options)
                               std::string_view tenant) { return device.stage(bytes, tenant); }},
           options_.artifact_cache_bytes),
       runner_(
-          device, [&loop] { loop.wake(); }, sched::make_policy(options_.policy).value()),
+          device, [&loop] { loop.wake(); }, sched::make_policy(options_.policy).value(),
+          options_.chunk_ns),
       house_{.device = device,
              .runner = runner_,
              .artifacts = artifacts_,

@@ -22,6 +22,7 @@ constexpr const char* kDefaultListen = "tcp://127.0.0.1:7400";
 constexpr uint64_t kDefaultArtifactCacheBytes = uint64_t{4} << 30;
 constexpr uint64_t kDefaultDiskCacheBytes = uint64_t{16} << 30;
 constexpr int kThreadsMax = 4096;
+constexpr uint64_t kChunkMaxUs = 1'000'000;
 
 Error wrong(std::string_view name, const std::string& why) {
   return {ErrorCode::kInvalid, std::string(name) + ": " + why};
@@ -55,6 +56,15 @@ Result<int> parse_threads(const std::string& text) {
   if (error != std::errc{} || end != text.data() + text.size() || value < 1 ||
       value > kThreadsMax) {
     return wrong("threads", "\"" + text + "\" is no number from 1 to 4096");
+  }
+  return value;
+}
+
+Result<uint64_t> parse_chunk(const std::string& text) {
+  uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc{} || end != text.data() + text.size() || value > kChunkMaxUs) {
+    return wrong("chunk-us", "\"" + text + "\" is no number from 0 to 1000000");
   }
   return value;
 }
@@ -145,6 +155,9 @@ const std::vector<SettingInfo>& setting_infos() {
        "Tensors that had to leave the device take at most this of the host's memory; 0: no limit. "
        "Default: half of the machine's memory"},
       {"policy", "POLICY", policy_help.c_str()},
+      {"chunk-us", "N",
+       "A job gives way to others between two operators once it has run for so many microseconds, "
+       "and goes on later; 0: it ends first. Not on a GPU yet. Default: 1000"},
       {"memory-policy", "POLICY",
        "What leaves the device first: plan, what its plans use last, and it comes back before it "
        "is "
@@ -248,6 +261,7 @@ Result<Settings> resolve(const std::vector<Layer>& layers) {
   DJINN_TRY(out.tenant_memory_bytes, bytes_or(layers, "tenant-memory", 0));
   DJINN_TRY(out.host_memory_bytes, bytes_or(layers, "host-memory", half_of_the_machine()));
   DJINN_TRY(out.policy, parse_scheduling(text_or(layers, "policy", "rr")));
+  DJINN_TRY(out.chunk_us, parse_chunk(text_or(layers, "chunk-us", "1000")));
   DJINN_TRY(out.memory_policy, parse_policy(text_or(layers, "memory-policy", "plan")));
   DJINN_TRY(out.link_rate_bytes, bytes_or(layers, "link-rate", 0));
   const uint64_t cache =
@@ -276,6 +290,7 @@ std::string to_toml(const Settings& settings) {
       {"tenant-memory", bytes_text(settings.tenant_memory_bytes)},
       {"host-memory", bytes_text(settings.host_memory_bytes)},
       {"policy", settings.policy},
+      {"chunk-us", std::to_string(settings.chunk_us)},
       {"memory-policy", settings.memory_policy},
       {"link-rate", bytes_text(settings.link_rate_bytes)},
       {"artifact-cache", bytes_text(settings.artifact_cache_bytes)},

@@ -25,38 +25,49 @@ c10::WarningHandler* silence() {
 
 TorchReplay::~TorchReplay() {
   end_rest();
+  run_.reset();
   programs_.clear();
   state_.table = {};
   state_.backend.trim();
 }
 
-void TorchReplay::run(const Work& work, AnswerSink& sink) {
-  if (work.numbers == nullptr || work.numbers->size() != work.plan->kinds.size()) {
-    refuse(work, sink, {ErrorCode::kInvalid, "the numbers are not those of the plan"});
-    return;
-  }
-  auto program = this->program(work.plan);
-  if (!program) {
-    refuse(work, sink, program.error());
-    return;
-  }
-  end_rest();
+bool TorchReplay::run(const Work& work, AnswerSink& sink, Chunk& chunk) {
+  if (!run_ && !begin(work, sink)) return true;
+  bool whole = true;
   const auto entered = state_.backend.enter(state_.owner, [&] {
     // Views, versions and gradients are the client's: here every tensor is made to be read or
     // written by kernels, and none leaves this mode.
     const c10::InferenceMode inference;
     const c10::WarningUtils::WarningHandlerGuard quiet(silence());
-    Run(state_, **program, work, sink).run();
+    whole = run_->run(chunk);
   });
-  if (!entered) refuse(work, sink, entered.error());
+  if (!entered) refuse(work, sink, entered.error(), run_->answered());
+  if (whole) run_.reset();
   publish();
+  return whole;
 }
 
-// Nothing of the job runs; what it would have made does not exist.
-void TorchReplay::refuse(const Work& work, AnswerSink& sink, const Error& error) {
+bool TorchReplay::begin(const Work& work, AnswerSink& sink) {
+  if (work.numbers == nullptr || work.numbers->size() != work.plan->kinds.size()) {
+    refuse(work, sink, {ErrorCode::kInvalid, "the numbers are not those of the plan"});
+    return false;
+  }
+  auto program = this->program(work.plan);
+  if (!program) {
+    refuse(work, sink, program.error());
+    return false;
+  }
+  end_rest();
+  run_.emplace(state_, **program, work, sink);
+  return true;
+}
+
+// Nothing more of the job runs; what it would have made does not exist.
+void TorchReplay::refuse(const Work& work, AnswerSink& sink, const Error& error,
+                         uint32_t answered) {
   state_.backend.after(Backend::After::kEarlierCalls,
-                       [&sink, error, answers = work.plan->answers](const Error* /*lost*/) {
-                         for (uint32_t i = 0; i < answers; ++i) sink.answer(i, Error(error));
+                       [&sink, error, answered, answers = work.plan->answers](const Error*) {
+                         for (uint32_t i = answered; i < answers; ++i) sink.answer(i, Error(error));
                          sink.ended();
                        });
 }
@@ -79,6 +90,7 @@ Result<Program*> TorchReplay::program(const std::shared_ptr<const graph::Plan>& 
 }
 
 void TorchReplay::shrink() {
+  if (run_) return;  // It needs its program still.
   by_plan_.clear();
   programs_.clear();
   state_.table.shrink();

@@ -6,6 +6,7 @@
 
 #include <list>
 #include <memory>
+#include <optional>
 #include <unordered_map>
 
 #include "serialization/base/mutex.h"
@@ -19,7 +20,7 @@ class TorchReplay final : public Replay {
   TorchReplay(const Owner& owner, Backend& backend, OperatorTable& table)
       : state_(owner, backend), table_(table) {}
   ~TorchReplay() override;
-  void run(const Work& work, AnswerSink& sink) override;
+  [[nodiscard]] bool run(const Work& work, AnswerSink& sink, Chunk& chunk) override;
   void shrink() override;
   void rest(uint64_t resume_ns) override;
   [[nodiscard]] ReplayStats stats() const override;
@@ -27,8 +28,10 @@ class TorchReplay final : public Replay {
  private:
   using Programs = std::list<std::unique_ptr<Program>>;  // used last in front
 
+  // False: the job was refused.
+  bool begin(const Work& work, AnswerSink& sink);
   Result<Program*> program(const std::shared_ptr<const graph::Plan>& plan);
-  void refuse(const Work& work, AnswerSink& sink, const Error& error);
+  void refuse(const Work& work, AnswerSink& sink, const Error& error, uint32_t answered = 0);
   void publish();
   void end_rest();
 
@@ -37,6 +40,7 @@ class TorchReplay final : public Replay {
   bool rests_ = false;
   Programs programs_;
   std::unordered_map<const graph::Plan*, Programs::iterator> by_plan_;
+  std::optional<Run> run_;  // The job that runs, or has given way.
   mutable Mutex mutex_;
   ReplayStats stats_ GUARDED_BY(mutex_);
 };

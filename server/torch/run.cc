@@ -70,13 +70,16 @@ SharedError Run::caught(const std::string& who, const std::function<void()>& bod
   }
 }
 
-void Run::run() {
-  const SharedError error = caught("job", [this] { run_entries(); });
+bool Run::run(Chunk& chunk) {
+  bool whole = true;
+  const SharedError error = caught("job", [&] { whole = run_entries(chunk); });
+  if (!whole) return false;
   // Only bookkeeping can fail here, for want of memory.
   while (error != nullptr && answered_ < plan_.answers) answer(answered_, Error(*error));
   session_.backend.after(Backend::After::kEarlierCalls,
                          [&sink = sink_](const Error* /*lost*/) { sink.ended(); });
   program_.last = error == nullptr ? work_.numbers : nullptr;
+  return true;
 }
 
 void Run::answer(uint32_t index, Result<Answer> what, std::shared_ptr<const void> reading) {
@@ -90,19 +93,28 @@ void Run::answer(uint32_t index, Result<Answer> what, std::shared_ptr<const void
   });
 }
 
-void Run::run_entries() {
+void Run::begin() {
+  begun_ = true;
   ++session_.runs;
   release_strays();
   bind();
   order_deaths();
   expect_touches();
-  for (uint32_t i = 0; i < plan_.entries.size(); ++i) {
+}
+
+bool Run::run_entries(Chunk& chunk) {
+  begun_ ? expect_rest() : begin();
+  const auto entries = static_cast<uint32_t>(plan_.entries.size());
+  while (next_ < entries) {
+    const uint32_t i = next_++;
     entry(i);
     unpin(i);
     const uint32_t first = i == 0 ? 0 : program_.dying_ends[i - 1];
     for (uint32_t d = first; d < program_.dying_ends[i]; ++d) die(program_.dying[d]);
+    if (next_ < entries && chunk.over()) return false;
   }
   keep();
+  return true;
 }
 
 void Run::release_strays() {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Run: one job on one session's storages, from its first entry to its last.
+// Run: one job on one session's storages, from its first entry to its last, in as many chunks as
+// others need it to be.
 //
 // A failure is contained where it happens: it becomes the error of what the operator would have
 // made or changed, whoever reads that inherits it, and everything else goes on.
-// Ownership: borrows everything for the length of `run`. Threading: the thread that runs the job.
+// Ownership: borrows everything until it is whole. Threading: one thread at a time.
 #pragma once
 
 #include <functional>
@@ -44,12 +45,15 @@ struct SessionState {
 class Run {
  public:
   Run(SessionState& session, Program& program, const Work& work, AnswerSink& sink);
-  // Inside Backend::enter.
-  void run();
+  // Inside Backend::enter. False: it has given way behind an entry, and goes on with the next call.
+  bool run(Chunk& chunk);
+  // So many of its answers are out.
+  [[nodiscard]] uint32_t answered() const { return answered_; }
 
  private:
   // -- the job's frame (run.cc)
-  void run_entries();
+  void begin();
+  bool run_entries(Chunk& chunk);
   // `reading`: what the device reads until the answer is there; null: the answer is there.
   void answer(uint32_t index, Result<Answer> what, std::shared_ptr<const void> reading = nullptr);
   void release_strays();
@@ -61,6 +65,8 @@ class Run {
 
   // -- where the bytes are (run_tiers.cc); nothing without tiers
   void expect_touches();
+  // Others have run since: the rest of the plan comes later than it was expected.
+  void expect_rest();
   // Brings what the entry touches to the device. Throws Problem.
   void pin(uint32_t entry);
   void unpin(uint32_t entry);
@@ -144,6 +150,8 @@ class Run {
     Cell* cell = nullptr;
   };
   std::vector<Pinned> pinned_;
+  uint32_t next_ = 0;  // the entry that comes next
+  bool begun_ = false;
   size_t inline_at_ = 0;
   uint32_t answered_ = 0;
 };

@@ -32,6 +32,22 @@ void Run::expect_touches() {
   tiers_->expect(uses, program_.footprint->largest_new_bytes(plan_, numbers_));
 }
 
+void Run::expect_rest() {
+  if (tiers_ == nullptr) return;
+  began_ = tiers_->now() - next_;
+  std::vector<Tiers::Use> uses;
+  std::vector<bool> seen(program_.slots.size());
+  for (uint32_t i = next_; i < plan_.entries.size(); ++i) {
+    for (const Touch& touch : program_.footprint->touches(i)) {
+      const Cell& cell = this->cell(touch.slot);
+      if (seen[touch.slot] || cell.home == nullptr) continue;
+      seen[touch.slot] = true;
+      uses.push_back({.buffer = cell.home.get(), .next_use = began_ + i});
+    }
+  }
+  tiers_->expect(uses, program_.footprint->largest_new_bytes(plan_, numbers_));
+}
+
 void Run::pin(uint32_t entry) {
   if (tiers_ == nullptr) return;
   std::vector<TieredBuffer*> buffers;

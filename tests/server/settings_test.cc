@@ -43,6 +43,7 @@ TEST(Settings, HaveDefaults) {
   EXPECT_TRUE(settings->listen[0].is_local());
   EXPECT_EQ(settings->device, "auto");
   EXPECT_EQ(settings->artifact_cache_bytes, uint64_t{4} << 30);
+  EXPECT_EQ(settings->chunk_us, 1000U);
   EXPECT_EQ(settings->cache_dir, "") << "nothing is written";
   EXPECT_EQ(settings->disk_cache_bytes, uint64_t{16} << 30);
   EXPECT_FALSE(settings->admin || settings->metrics);
@@ -98,7 +99,8 @@ TEST(Settings, NameWhatIsWrong) {
       {"device", "tpu"},          {"device", "cuda:"},          {"threads", "0"},
       {"threads", "2x"},          {"log-level", "loud"},        {"device-memory", "much"},
       {"listen", "127.0.0.1"},    {"allow-anonymous", "maybe"}, {"admin", "/run/s"},
-      {"admin", "tcp://[::1]:5"}, {"metrics", "unix:///run/s"}, {"disk-cache", "all"}};
+      {"admin", "tcp://[::1]:5"}, {"metrics", "unix:///run/s"}, {"disk-cache", "all"},
+      {"chunk-us", "1ms"}};
   for (const auto& [name, value] : wrong) {
     const auto settings = resolve({{{name, {value}}}});
     ASSERT_FALSE(settings) << name << " " << value;

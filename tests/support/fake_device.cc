@@ -91,35 +91,35 @@ class FakeReplay final : public server::Replay {
   FakeReplay(const FakeReplay&) = delete;
   FakeReplay& operator=(const FakeReplay&) = delete;
 
-  void run(const Work& work, AnswerSink& sink) override {
+  bool run(const Work& work, AnswerSink& sink, server::Chunk& chunk) override {
     must(device_.running.fetch_add(1) == 0, "two jobs run at a time");
     inside_ = true;
     LateSink late(device_, sink);
-    work_ = &work;
     sink_ = device_.works_on_its_own() ? &late : &sink;
-    inline_at_ = 0;
-    must(work.job.value == last_job_ + 1, "jobs out of order");
-    last_job_ = work.job.value;
-    const graph::Plan& plan = *work.plan;
-    std::multimap<uint64_t, uint64_t> deaths;  // behind which entry, whose
-    for (const graph::SlotInfo& slot : plan.slots) {
-      deaths.emplace(number(slot.death), number(slot.id));
+    if (suspended_) {
+      must(work_ == &work, "another job than the one that gave way goes on");
+    } else {
+      begin(work);
     }
-    for (uint32_t i = 0; i < plan.entries.size(); ++i) {
-      run(plan.entries[i]);
-      const auto [first, last] = deaths.equal_range(i + 1);
-      for (auto at = first; at != last; ++at) storages_.erase(at->second);
+    const bool whole = run_entries(chunk);
+    suspended_ = !whole;
+    if (suspended_) ++device_.suspensions;
+    if (whole) {
+      for (const uint32_t stray : plan().strays) storages_.erase(number(stray));
     }
-    for (const uint32_t stray : plan.strays) storages_.erase(number(stray));
     count();
     inside_ = false;
     device_.running.fetch_sub(1);
-    sink_->ended();
+    if (whole) sink_->ended();
+    return whole;
   }
 
-  void shrink() override { ++device_.shrinks; }
+  void shrink() override {
+    must(!suspended_, "a session shrinks in the middle of a job");
+    ++device_.shrinks;
+  }
   void rest(uint64_t resume_ns) override {
-    must(!inside_, "a session rests while a job of it runs");
+    must(!inside_ && !suspended_, "a session rests while a job of it runs");
     device_.resumes_at_ns = resume_ns;
     ++device_.rests;
   }
@@ -134,6 +134,28 @@ class FakeReplay final : public server::Replay {
   }
 
  private:
+  void begin(const Work& work) {
+    work_ = &work;
+    inline_at_ = 0;
+    next_ = 0;
+    must(work.job.value == last_job_ + 1, "jobs out of order");
+    last_job_ = work.job.value;
+    deaths_.clear();
+    for (const graph::SlotInfo& slot : plan().slots) {
+      deaths_.emplace(number(slot.death), number(slot.id));
+    }
+  }
+
+  bool run_entries(server::Chunk& chunk) {
+    while (next_ < plan().entries.size()) {
+      run(plan().entries[next_++]);
+      const auto [first, last] = deaths_.equal_range(next_);
+      for (auto at = first; at != last; ++at) storages_.erase(at->second);
+      if (next_ < plan().entries.size() && chunk.over()) return false;
+    }
+    return true;
+  }
+
   [[nodiscard]] uint64_t number(uint32_t at) const {
     return static_cast<uint64_t>((*work_->numbers)[at]);
   }
@@ -279,8 +301,11 @@ class FakeReplay final : public server::Replay {
   const Work* work_ = nullptr;
   AnswerSink* sink_ = nullptr;
   uint64_t inline_at_ = 0;
+  uint32_t next_ = 0;                         // the entry that comes next
+  std::multimap<uint64_t, uint64_t> deaths_;  // behind which entry, whose
   uint64_t last_job_ = 0;
   bool inside_ = false;
+  bool suspended_ = false;
   std::unordered_map<uint64_t, Storage> storages_;
   std::atomic<uint64_t> ops_executed_ = 0;
   std::atomic<uint64_t> ops_failed_ = 0;

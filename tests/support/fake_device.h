@@ -52,6 +52,7 @@ class FakeDevice final : public server::Device {
   std::atomic<uint64_t> answer_bytes = 0;  // Of answers that are not sent yet.
   std::atomic<uint64_t> plans_admitted = 0;
   std::atomic<uint64_t> shrinks = 0;
+  std::atomic<uint64_t> suspensions = 0;  // Jobs gave way so often.
   std::atomic<uint64_t> rests = 0;
   std::atomic<uint64_t> resumes_at_ns = 0;  // as the last rest said
 

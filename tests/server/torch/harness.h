@@ -8,6 +8,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -101,6 +102,10 @@ class Mirror {
   Answers run();
   Answers run(const Recorded& recorded);
   Replay& replay() { return *replay_; }
+  // Its jobs give way behind every entry; all do with DJINN_TEST_CHUNKS in the environment.
+  void give_way() { gives_way_ = true; }
+  // So often one has.
+  [[nodiscard]] uint64_t suspensions() const { return suspensions_; }
 
  private:
   struct Expected {
@@ -126,6 +131,8 @@ class Mirror {
   uint64_t next_id_ = 1;
   uint64_t next_upload_ = 1;
   uint64_t next_job_ = 1;
+  bool gives_way_ = std::getenv("DJINN_TEST_CHUNKS") != nullptr;  // NOLINT: one thread
+  uint64_t suspensions_ = 0;
 };
 
 // The bytes of the tensor's elements in row-major order.

@@ -182,6 +182,27 @@ TEST_F(ReplayTest, TellsWhatADeferredOperatorMade) {
   EXPECT_TRUE(std::ranges::equal(again[fetched]->bytes, expected));
 }
 
+TEST_F(ReplayTest, GivesWayBehindEveryEntryAndComputesTheSame) {
+  mirror_.give_way();
+  Tensor x = at::randn({8, 16});
+  Tensor weight = at::randn({16, 16});
+  mirror_.see(x);
+  mirror_.see(weight);
+  mirror_.expect_same(x);
+  for (int i = 0; i < 3; ++i) {
+    const Tensor product = mirror_.op("aten::mm", x, weight);
+    const Tensor next = mirror_.op("aten::tanh", product);
+    const Tensor scale = mirror_.op("aten::mean", next, c10::IValue());
+    mirror_.forget(product);
+    mirror_.op("aten::mul_.Tensor", weight, scale);
+    x = next;
+  }
+  mirror_.expect_same(x);
+  mirror_.expect_same(weight);
+  mirror_.run();
+  EXPECT_GE(mirror_.suspensions(), 10U);
+}
+
 TEST_F(ReplayTest, CopiesAResultThatIsLaidOutOtherwiseThanPredicted) {
   const Tensor input = at::randn({4, 6});
   mirror_.see(input);
