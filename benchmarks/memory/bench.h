@@ -5,14 +5,10 @@
 // Threading: one thread.
 #pragma once
 
-#include <memory>
-#include <string>
-#include <vector>
-
-#include <ATen/core/Tensor.h>
+#include <cstdint>
 
 #include "benchmarks/harness/report.h"
-#include "tests/support/server_process.h"
+#include "benchmarks/memory/servers.h"
 
 namespace djinn::benchmarks {
 
@@ -32,20 +28,5 @@ void measure_emulated(OomBench& bench);
 void measure_cliff(OomBench& bench);
 // What the naive arm of the cliff does in a process of its own; prints one line of JSON.
 int naive_child(int64_t batch);
-
-// Some servers, one device of this process each. Throws std::runtime_error if one does not start.
-class Servers {
- public:
-  // Each with its own arguments behind --threads 1.
-  explicit Servers(const std::vector<std::vector<std::string>>& arguments);
-  [[nodiscard]] static at::Device device(size_t server);
-  [[nodiscard]] pid_t pid(size_t server) const { return servers_[server]->pid(); }
-
- private:
-  std::vector<std::unique_ptr<testing::ServerProcess>> servers_;
-};
-
-// "12MiB" for the server's flags; at least one.
-[[nodiscard]] std::string mebibytes(double bytes);
 
 }  // namespace djinn::benchmarks

@@ -7,7 +7,6 @@
 
 #include "benchmarks/harness/machine.h"
 #include "benchmarks/memory/bench.h"
-#include "client/djinn.h"
 
 namespace djinn::benchmarks {
 namespace {
@@ -79,23 +78,6 @@ int run(const Arguments& arguments) {
 }
 
 }  // namespace
-
-Servers::Servers(const std::vector<std::vector<std::string>>& arguments) {
-  std::string addresses;
-  for (const std::vector<std::string>& each : arguments) {
-    std::vector<std::string> all{"--threads", "1", "--log-level", "warn"};
-    all.insert(all.end(), each.begin(), each.end());
-    servers_.push_back(std::make_unique<testing::ServerProcess>(std::move(all)));
-    addresses += (addresses.empty() ? "" : ",") + servers_.back()->address();
-  }
-  djinn::connect({.server = addresses});
-}
-
-at::Device Servers::device(size_t server) { return at::Device("djinn:" + std::to_string(server)); }
-
-std::string mebibytes(double bytes) {
-  return std::to_string(std::max<int64_t>(1, static_cast<int64_t>(bytes / (1 << 20)))) + "MiB";
-}
 
 }  // namespace djinn::benchmarks
 

@@ -12,10 +12,10 @@
 
 namespace djinn::benchmarks {
 
-Model random_layers() {
-  at::manual_seed(7);
+Model random_layers(int count, uint64_t seed) {
+  at::manual_seed(seed);
   Model model;
-  for (int i = 0; i < kLayers; ++i) {
+  for (int i = 0; i < count; ++i) {
     model.push_back(at::randn({kWidth, kWidth}) / std::sqrt(kWidth));
   }
   return model;

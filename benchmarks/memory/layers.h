@@ -20,7 +20,7 @@ constexpr int64_t kWidth = 2048;
 constexpr double kLayerBytes = kWidth * kWidth * sizeof(float);
 constexpr int kLayers = 26;
 
-[[nodiscard]] Model random_layers();
+[[nodiscard]] Model random_layers(int count = kLayers, uint64_t seed = 7);
 [[nodiscard]] at::Tensor forward(at::Tensor x, const Model& model);
 // A step as an app sees it: input there, result back. Seconds.
 [[nodiscard]] double step(const at::Tensor& x, const Model& model, const at::Device& device);
