@@ -19,7 +19,7 @@
 
 #include "benchmarks/harness/statistics.h"
 #include "benchmarks/swap/bench.h"
-#include "tests/support/http_peer.h"
+#include "server/ctl/get.h"
 
 namespace djinn::benchmarks {
 namespace {
@@ -109,15 +109,11 @@ transport::Address admin_of(Arm arm) {
                   ".sock"};
 }
 
-double metric(const std::string& page, const std::string& name) {
-  const size_t at = page.find("\n" + name + " ");
-  return at == std::string::npos ? 0 : std::stod(page.substr(at + name.size() + 2));
-}
-
 double bytes_moved_in(Arm arm) {
-  const std::string page = testing::http_body(admin_of(arm), "/metrics");
-  return metric(page, "djinn_tier_loaded_bytes_total") +
-         metric(page, "djinn_tier_prefetched_bytes_total");
+  const auto page = ctl::get(admin_of(arm), "/memory", std::chrono::seconds(10));
+  if (!page) throw std::runtime_error(page.error().message);
+  const auto moved = nlohmann::json::parse(*page).at("moved");
+  return moved.at("loaded_bytes").get<double>() + moved.at("prefetched_bytes").get<double>();
 }
 
 Scene make_scene(const Servers& servers, int64_t batch) {
