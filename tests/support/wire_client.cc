@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -77,6 +78,7 @@ void WireClient::close() {
 void WireClient::send_raw(std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
     const ssize_t sent = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+    if (sent < 0 && errno == EINTR) continue;
     if (sent <= 0) return;  // The peer hung up; what it said before is still to be read.
     bytes = bytes.subspan(static_cast<size_t>(sent));
   }
@@ -101,7 +103,8 @@ void WireClient::send_frame(FrameKind kind, std::span<const std::byte> message,
   send_raw(tail);
 }
 
-// Small reads come from a buffer, so that a frame is one system call.
+// Small reads come from a buffer, so that a frame is one system call. A wait may be interrupted: a
+// ring that this thread once used has ended.
 bool WireClient::read_all(std::span<std::byte> to) {
   while (!to.empty()) {
     const size_t here = std::min(to.size(), buffered_.size());
@@ -112,6 +115,7 @@ bool WireClient::read_all(std::span<std::byte> to) {
     const bool direct = to.size() >= buffer_.size();
     const ssize_t got =
         ::recv(fd_, direct ? to.data() : buffer_.data(), direct ? to.size() : buffer_.size(), 0);
+    if (got < 0 && errno == EINTR) continue;
     if (got <= 0) return false;
     if (direct) {
       to = to.subspan(static_cast<size_t>(got));
