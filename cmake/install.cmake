@@ -15,7 +15,7 @@ install(FILES client/djinn.h client/ghost.h DESTINATION ${CMAKE_INSTALL_INCLUDED
 install(TARGETS djinn_client LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 # The wheel's folder stays in the RPATH: library and server run where LibTorch was found when they were built.
 set_target_properties(djinn_client PROPERTIES INSTALL_RPATH ${DJINN_TORCH_DIR}/lib)
-foreach(program djinn_server djinn_ctl)
+foreach(program djinn_server djinn_ctl djinn_trace)
   if(TARGET ${program})
     install(TARGETS ${program} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
     set_target_properties(${program} PROPERTIES INSTALL_RPATH "$ORIGIN/../${CMAKE_INSTALL_LIBDIR};${DJINN_TORCH_DIR}/lib")

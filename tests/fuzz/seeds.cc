@@ -9,6 +9,7 @@
 #include <functional>
 #include <iostream>
 #include <memory>
+#include <sstream>
 #include <string>
 
 #include "serialization/graph/numbers.h"
@@ -19,6 +20,7 @@
 #include "serialization/transport/frame.h"
 #include "tests/fuzz/input.h"
 #include "tests/fuzz/messages.h"
+#include "trace/writer.h"
 
 namespace djinn::fuzz {
 namespace {
@@ -364,10 +366,37 @@ bool requests(Corpus corpus) {
   return corpus.good();
 }
 
+// A trace with one of each record, and one with nothing but its hello.
+bool traces(Corpus corpus) {
+  constexpr std::array<uint8_t, 16> kHash{1};
+  const codec::Message hello = codec::encode(codec::Hello{.app = "seed", .schema_hash = kHash});
+  const auto payload = std::as_bytes(std::span(kSizes));
+  for (const bool whole : {true, false}) {
+    std::ostringstream out;
+    trace::Writer writer(out);
+    writer.hello(hello.bytes());
+    if (whole) {
+      const codec::Upload upload{.upload = 2, .artifact = {}};
+      writer.artifact({.upload = 1}, payload, 1);
+      writer.frame(FrameKind::kUpload, codec::encode(upload).bytes(), payload.first(3), 2);
+      writer.frame(FrameKind::kJob, codec::encode(codec::Job{.job = 1, .plan = kHash}).bytes(),
+                   payload, 3);
+      writer.answer({.job = 1}, payload.first(5), 4);
+      writer.frame(FrameKind::kHint, codec::encode(codec::Hint{}).bytes(), {}, 5);
+      writer.frame(FrameKind::kStep, codec::encode(codec::Step{.job = 2}).bytes(), {}, 6);
+      writer.answer({.job = 2, .answer = 1, .code = 7}, payload, 7);
+    }
+    if (!writer.finish()) return false;
+    const std::string text = out.str();
+    corpus.add(whole ? "whole" : "hello", Seed().bytes(std::as_bytes(std::span(text))));
+  }
+  return corpus.good();
+}
+
 bool write_all(const std::filesystem::path& root) {
   std::filesystem::create_directories(root);
   return frames({root, "frame"}) && requests({root, "request"}) && plans({root, "plan"}) &&
-         numbers({root, "numbers"});
+         numbers({root, "numbers"}) && traces({root, "trace"});
 }
 
 }  // namespace
