@@ -181,6 +181,11 @@ Arena::Block Arena::give_back(uint32_t id) {
   return settle(id);
 }
 
+Arena::Block Arena::put_back(const Block& unwritten) {
+  nodes_[unwritten.id].content = unwritten.content;
+  return give_back(unwritten.id);
+}
+
 Arena::Block Arena::zeroed(uint32_t id) {
   remove(id);
   nodes_[id].content = kZeros;

@@ -46,6 +46,8 @@ class Arena {
   std::optional<Block> take(uint64_t bytes, uint64_t owner, End end = End::kLow);
   // The block is free and holds what its owner left. Returns the free part it now belongs to.
   Block give_back(uint32_t id);
+  // The same of a block that nobody wrote: it holds what it held when it was taken.
+  Block put_back(const Block& unwritten);
   // The free part (not a block in use) holds zeros now. Returns the free part it now belongs to.
   Block zeroed(uint32_t id);
   // Every free part of at least so many bytes that does not hold zeros.

@@ -89,10 +89,15 @@ void MappedMemory::discard(const Arena::Block& free) {
 MappedMemory::Block MappedMemory::take(uint64_t bytes, const Owner& owner, Arena::End end) {
   const uint64_t wanted = bytes + sizeof(Header);
   const MutexLock lock(mutex_);
-  if (budget_ != 0 && arena_.used_bytes() + wanted > budget_) return {};
   if (owner.account != nullptr && owner.account->is_full(tier_, wanted)) return {};
+  const bool mine = promise_ && promise_->to == std::this_thread::get_id();
+  const uint64_t promised = mine ? withdraw() : 0;
+  if (budget_ != 0 && arena_.used_bytes() + wanted > budget_) return {};
   const auto block = arena_.take(wanted, owner.session, budget_ == 0 ? Arena::End::kLow : end);
   if (!block) return {};
+  const uint64_t out_of_it = end == Arena::End::kLow ? std::min(block->bytes, promised) : 0;
+  const uint64_t left = std::min(promised - out_of_it, arena_.largest_free());
+  if (left > 0) (void)set_aside(left);
   if (owner.account != nullptr && !owner.account->charge(tier_, block->bytes)) {
     arena_.give_back(block->id);
     return {};
@@ -101,6 +106,32 @@ MappedMemory::Block MappedMemory::take(uint64_t bytes, const Owner& owner, Arena
   auto* const header =
       new (range_.begin + block->offset) Header{block->id, block->bytes, owner.account};
   return {header + 1, block->content};
+}
+
+bool MappedMemory::promise(uint64_t bytes) {
+  const MutexLock lock(mutex_);
+  withdraw();
+  return set_aside(bytes);
+}
+
+void MappedMemory::end_promise() {
+  const MutexLock lock(mutex_);
+  withdraw();
+}
+
+bool MappedMemory::set_aside(uint64_t bytes) {
+  if (budget_ != 0 && arena_.used_bytes() + bytes > budget_) return false;
+  const auto part = arena_.take(bytes, Owner::kNobody);
+  if (part) promise_ = Promise{.part = *part, .to = std::this_thread::get_id()};
+  return part.has_value();
+}
+
+uint64_t MappedMemory::withdraw() {
+  if (!promise_) return 0;
+  const uint64_t bytes = promise_->part.bytes;
+  arena_.put_back(promise_->part);
+  promise_.reset();
+  return bytes;
 }
 
 void* MappedMemory::slide(void* memory) {

@@ -9,6 +9,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
+#include <thread>
 
 #include "serialization/base/mutex.h"
 #include "server/memory/account.h"
@@ -37,6 +39,11 @@ class MappedMemory {
   void set_budget(uint64_t bytes);
   // With a budget, at this end of it (arena.h).
   [[nodiscard]] Block take(uint64_t bytes, const Owner& owner, Arena::End end = Arena::End::kLow);
+  // Sets so many free bytes that lie together at the low end aside, in place of what was set aside
+  // before: they are nobody's but this thread's, whose blocks at that end come out of them until
+  // they are used up, or do not suffice, or `end_promise`. False: there is no such part.
+  [[nodiscard]] bool promise(uint64_t bytes);
+  void end_promise();
   // Moves the block and its bytes over the free part that lies outwards of it, if there is one.
   // Returns where it is now. Nobody else may use the block meanwhile.
   [[nodiscard]] void* slide(void* memory);
@@ -56,7 +63,16 @@ class MappedMemory {
     uint64_t mapped = 0;
   };
 
+  // Bytes that wait for the thread that they were promised to.
+  struct Promise {
+    Arena::Block part;
+    std::thread::id to;
+  };
+
   static Range reserve();
+  [[nodiscard]] bool set_aside(uint64_t bytes) REQUIRES(mutex_);
+  // How many bytes were set aside, which are free now.
+  uint64_t withdraw() REQUIRES(mutex_);
   // Their pages go back; they are zeros from then on.
   void discard(const Arena::Block& free) REQUIRES(mutex_);
 
@@ -66,6 +82,7 @@ class MappedMemory {
   Arena arena_ GUARDED_BY(mutex_);
   uint64_t budget_ GUARDED_BY(mutex_) = 0;
   uint64_t peak_ GUARDED_BY(mutex_) = 0;
+  std::optional<Promise> promise_ GUARDED_BY(mutex_);
 };
 
 }  // namespace djinn::server

@@ -164,7 +164,7 @@ Result<> Tiers::pin(std::span<TieredBuffer* const> buffers, uint64_t new_bytes) 
     ++buffer->arriving_;
   }
   const bool there = bring_all_in(buffers);
-  if (there && new_bytes > 0) make_part(new_bytes);
+  if (there && new_bytes > 0) promise_part(new_bytes);
   for (TieredBuffer* const buffer : buffers) --buffer->arriving_;
   if (there) return Unit{};
   uint64_t bytes = 0;
@@ -261,6 +261,7 @@ void Tiers::unpin(std::span<const Use> uses) {
     wake |= use.next_use > mover_wants_;
   }
   wake |= room_wanted_at_ == now_;
+  if (std::exchange(promised_, false)) device_.end_promise();
   ++now_;
   if (wake && mover_waits_) progress_.notify_one();
 }

@@ -37,6 +37,10 @@ class TierMemory {
   // Moves a block, bytes and all, next to the one that lies before it, if what lies between is
   // free; returns where it is now. Nobody uses the block meanwhile.
   [[nodiscard]] virtual void* slide(void* memory) { return memory; }
+  // Sets a part of so many bytes aside for what this thread allocates next, until `end_promise`.
+  // False: there is no such part.
+  [[nodiscard]] virtual bool promise(uint64_t bytes) { return usage().largest_free >= bytes; }
+  virtual void end_promise() {}
   [[nodiscard]] virtual MemoryUsage usage() const = 0;
 };
 
@@ -120,8 +124,9 @@ class Tiers : public std::enable_shared_from_this<Tiers> {
 
   // -- using them: the thread that runs the device's jobs
 
-  // Brings all of them to the device, where they stay until they are unpinned, and leaves free so
-  // many bytes in one part if there is any way to: all that may move is packed for it.
+  // Brings all of them to the device, where they stay until they are unpinned, and sets so many
+  // free bytes in one part aside for what this thread allocates until then, if there is any way to:
+  // all that may move is packed for it.
   // kOutOfMemory: what is pinned leaves no room; nothing is pinned then.
   Result<> pin(std::span<TieredBuffer* const> buffers, uint64_t new_bytes = 0);
   // They are pinned, and not in use: all others leave, and these move together, so that what is
@@ -180,7 +185,8 @@ class Tiers : public std::enable_shared_from_this<Tiers> {
       REQUIRES(mutex_);
   bool bring_in(TieredBuffer& buffer) REQUIRES(mutex_);
   bool bring_all_in(std::span<TieredBuffer* const> buffers) REQUIRES(mutex_);
-  // Makes the longest free part of the device at least so long, if it can.
+  // Makes a free part of the device that is so long, if it can, and sets it aside.
+  void promise_part(uint64_t bytes) REQUIRES(mutex_);
   bool make_part(uint64_t bytes) REQUIRES(mutex_);
   [[nodiscard]] bool has_part(uint64_t bytes) const REQUIRES(mutex_);
   // Moves together what may move, until there is such a part; false: there is none.
@@ -228,6 +234,7 @@ class Tiers : public std::enable_shared_from_this<Tiers> {
   size_t moving_ GUARDED_BY(mutex_) = 0;
   uint64_t now_ GUARDED_BY(mutex_) = 1;
   uint64_t reserve_ GUARDED_BY(mutex_) = 0;         // what the mover leaves free
+  bool promised_ GUARDED_BY(mutex_) = false;        // to the operator that runs
   uint64_t room_wanted_at_ GUARDED_BY(mutex_) = 0;  // the tick of the last make_room
   uint64_t evicted_at_ GUARDED_BY(mutex_) = 0;      // the tick of the last eviction; 0: none
   std::unique_ptr<MemoryPolicy> policy_ GUARDED_BY(mutex_);

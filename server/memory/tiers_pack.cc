@@ -2,6 +2,9 @@
 // Long free parts of the device. What the tiers own may move, so enough free bytes are one free
 // part if it is wanted: buffers slide together, in place and in the order in which they lie. Only
 // what is in use, or arriving from the network, stays where it is.
+#include <utility>
+
+#include "serialization/base/limits.h"
 #include "server/memory/tiers.h"
 
 namespace djinn::server {
@@ -29,6 +32,15 @@ bool Tiers::make_part(uint64_t bytes) {
     moved_.wait(mutex_);
   }
   return true;
+}
+
+// Short results lie at the other end, which the mover has no use for.
+void Tiers::promise_part(uint64_t bytes) {
+  if (!make_part(bytes) || bytes < kTieredBytesMin) return;
+  promised_ = device_.promise(bytes + kBlockSlackBytes);
+  if (!promised_ || room_wanted_at_ != now_) return;
+  room_wanted_at_ = 0;  // What is left is the mover's again.
+  if (mover_waits_) progress_.notify_one();
 }
 
 TieredBuffer* Tiers::movable_behind(const void* address) {
@@ -66,12 +78,15 @@ bool Tiers::pack(uint64_t bytes) {
 
 void Tiers::pack_around(std::span<TieredBuffer* const> pinned) {
   const MutexLock lock(mutex_);
+  if (std::exchange(promised_, false)) device_.end_promise();
   for (TieredBuffer* const buffer : pinned) ++buffer->arriving_;
   while (evict_one(kAnyVictim, nullptr) || moving_ > 0) {
     if (moving_ > 0) moved_.wait(mutex_);
   }
   pack(kNeverUsed - kBlockSlackBytes);
   for (TieredBuffer* const buffer : pinned) --buffer->arriving_;
+  promised_ =
+      device_.promise(device_.usage().largest_free);  // All of it, as nobody knows how much.
   ++stats_.retries;
 }
 

@@ -53,6 +53,8 @@ class DeviceTier final : public TierMemory {
   }
   void release(void* memory) override { CpuMemory::release(memory); }
   void* slide(void* memory) override { return CpuMemory::instance().slide(memory); }
+  bool promise(uint64_t bytes) override { return CpuMemory::instance().promise(bytes); }
+  void end_promise() override { CpuMemory::instance().end_promise(); }
   [[nodiscard]] MemoryUsage usage() const override { return CpuMemory::instance().usage(); }
 };
 

@@ -48,8 +48,10 @@ class CpuMemory final : public c10::Allocator {
   c10::DataPtr allocate_raw(size_t bytes);
   // Uninitialised, without asking anybody to make room. Null: there is none. To be released.
   void* try_allocate(size_t bytes, const Owner& owner) { return memory_.take(bytes, owner).memory; }
-  // MappedMemory::slide.
+  // Those of MappedMemory.
   void* slide(void* memory) { return memory_.slide(memory); }
+  [[nodiscard]] bool promise(uint64_t bytes) { return memory_.promise(bytes); }
+  void end_promise() { memory_.end_promise(); }
   static void release(void* memory);
   [[nodiscard]] c10::DeleterFnPtr raw_deleter() const override { return &release; }
   void copy_data(void* to, const void* from, size_t bytes) const override {
