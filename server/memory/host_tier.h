@@ -3,6 +3,7 @@
 // Threading: any thread.
 #pragma once
 
+#include "server/memory/mapped_memory.h"
 #include "server/memory/tiers.h"
 
 namespace djinn::server {

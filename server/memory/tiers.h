@@ -20,7 +20,8 @@
 
 #include "serialization/base/mutex.h"
 #include "serialization/base/result.h"
-#include "server/memory/mapped_memory.h"
+#include "server/memory/account.h"
+#include "server/memory/link.h"
 #include "server/memory/policy.h"
 #include "server/memory/rests.h"
 #include "server/memory/usage.h"
@@ -42,19 +43,6 @@ class TierMemory {
   [[nodiscard]] virtual bool promise(uint64_t bytes) { return usage().largest_free >= bytes; }
   virtual void end_promise() {}
   [[nodiscard]] virtual MemoryUsage usage() const = 0;
-};
-
-// What copies between the tiers, and how fast. A rate is for benchmarks: it stands for the slower
-// link of a machine that is not there.
-class Link {
- public:
-  explicit Link(uint64_t bytes_per_second = 0) : rate_(bytes_per_second) {}
-  void copy(void* to, const void* from, uint64_t bytes);
-
- private:
-  const uint64_t rate_;  // 0: as fast as it goes
-  Mutex mutex_;
-  uint64_t free_at_ns_ GUARDED_BY(mutex_) = 0;
 };
 
 class Tiers;
@@ -157,7 +145,7 @@ class Tiers : public std::enable_shared_from_this<Tiers> {
   // It goes on, or is gone.
   void end_rest(uint64_t session);
 
-  // -- room
+  // -- room (tiers_room.cc; in one part: tiers_pack.cc)
 
   // Makes something leave the device, or waits for what is leaving; false: nothing can. If the
   // account has its limit, it must be something of its own. Called when an allocation of so many

@@ -17,6 +17,7 @@
 #include <gtest/gtest.h>
 
 #include "serialization/base/limits.h"
+#include "server/memory/mapped_memory.h"
 #include "tests/support/seed.h"
 
 namespace djinn::server {
