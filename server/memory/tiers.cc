@@ -175,6 +175,7 @@ void Tiers::copy_in(TieredBuffer& buffer, void* memory) {
   mutex_.lock();
   measure(buffer.bytes_, now_ns() - begin_ns);
   buffer.device_ = memory;
+  ++copies_;
   end_move(buffer);
 }
 

@@ -220,6 +220,7 @@ class Tiers : public std::enable_shared_from_this<Tiers> {
   bool mover_waits_ GUARDED_BY(mutex_) = false;
   uint64_t mover_wants_ GUARDED_BY(mutex_) = kNeverUsed;  // the next use of what it has no room for
   size_t moving_ GUARDED_BY(mutex_) = 0;
+  uint64_t copies_ GUARDED_BY(mutex_) = 0;  // that have ended: what they held fast may move
   uint64_t now_ GUARDED_BY(mutex_) = 1;
   uint64_t reserve_ GUARDED_BY(mutex_) = 0;         // what the mover leaves free
   bool promised_ GUARDED_BY(mutex_) = false;        // to the operator that runs

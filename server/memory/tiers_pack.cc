@@ -24,12 +24,16 @@ bool Tiers::has_part(uint64_t bytes) const {
 bool Tiers::make_part(uint64_t bytes) {
   while (!has_part(bytes)) {
     room_wanted_at_ = now_;  // What becomes free is for the operator, not for the mover.
+    const uint64_t copies = copies_;
     const MemoryUsage usage = device_.usage();
     const bool in_pieces = usage.budget >= usage.used + bytes + kBlockSlackBytes;
     if (in_pieces && pack(bytes)) return true;
     if (evict_one(kAnyVictim, nullptr)) continue;
-    if (moving_ == 0) return false;
-    moved_.wait(mutex_);
+    if (moving_ > 0) {
+      moved_.wait(mutex_);
+    } else if (copies_ == copies) {
+      return false;
+    }
   }
   return true;
 }

@@ -82,6 +82,7 @@ bool Tiers::spill(TieredBuffer& buffer) {
     link_.copy(buffer.host_, buffer.device_, buffer.bytes_);
     mutex_.lock();
     buffer.host_current_ = true;
+    ++copies_;
     ++stats_.spills;
     stats_.spilled_bytes += buffer.bytes_;
   }
@@ -106,6 +107,7 @@ bool Tiers::evict_one(double farther_than, const Account* of) {
 }
 
 bool Tiers::make_room_locked(uint64_t bytes, const Account* account) {
+  const uint64_t copies = copies_;
   const bool limited = account != nullptr && account->is_full(Tier::kDevice, bytes);
   const MemoryUsage usage = device_.usage();
   const bool in_pieces = !limited && usage.budget >= usage.used + bytes && !has_part(bytes);
@@ -115,6 +117,7 @@ bool Tiers::make_room_locked(uint64_t bytes, const Account* account) {
     moved_.wait(mutex_);
     return true;
   }
+  if (copies_ != copies) return true;
   if (!reclaim_) return false;
   const Reclaim reclaim = reclaim_;
   mutex_.unlock();
