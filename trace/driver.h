@@ -22,7 +22,7 @@ namespace djinn::trace {
 // Sessions of one tenant that play one trace.
 struct Part {
   const Trace* trace = nullptr;
-  std::string token;            // Empty: anonymous.
+  std::string token = {};       // Empty: anonymous.
   uint32_t sessions = 1;        // at most; each a connection
   double rate = 0;              // plays per second that fall due; 0: closed
   uint64_t plays = UINT64_MAX;  // in total
