@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """clang-tidy on every file that changed since it was last found clean.
 
-    scripts/tidy.py [--all] [--minutes N] [--count FILE] --build DIR [--build DIR] [PATH ...]
+    scripts/tidy.py [--all] [--minutes N] --build DIR [--build DIR] [PATH ...]
 
-./dev lint calls it without a bound, ./dev test with one: it begins with what changed last, the file itself or a header of
-ours below it, and says how many files were not reached.
+./dev lint calls it, in CI with a bound: it begins with what changed last, the file itself or a header of ours below it, and
+says how many files were not reached.
 
 A file is taken from the first build folder whose compile_commands.json names it, so the Torch-free half is checked with
 clang's own commands and only the rest with those of the release preset. What was found clean is remembered under
@@ -175,7 +175,6 @@ def parsed_options():
     parser.add_argument("--all", action="store_true", help="also what is known to be clean")
     parser.add_argument("--build", action="append", required=True, metavar="DIR", help="has a compile_commands.json")
     parser.add_argument("--minutes", type=float, default=float("inf"), metavar="N", help="begin no file after this time")
-    parser.add_argument("--count", metavar="FILE", help="write 'files-with-findings files-not-reached' to it")
     parser.add_argument("paths", nargs="*", metavar="PATH", help="only files below these")
     return parser.parse_args()
 
@@ -206,8 +205,6 @@ def main():
     late = f", {missed} not reached within {options.minutes:g} minutes (./dev lint has no bound)" if missed else ""
     known = len(wanted) - len(todo)
     print(f"clang-tidy: {len(wanted)} files, {known} known to be clean, {len(failed)} with findings{late}")
-    if options.count:
-        pathlib.Path(options.count).write_text(f"{len(failed)} {missed}\n")
     return 1 if failed else 0
 
 
