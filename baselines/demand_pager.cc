@@ -17,6 +17,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <system_error>
 
 namespace djinn::baselines {
 namespace {
@@ -24,12 +25,14 @@ namespace {
 constexpr uint64_t kSystemPageBytes = 4096;
 
 Error unsupported(const char* call) {
-  return {ErrorCode::kUnsupported, std::string(call) + ": " + std::strerror(errno)};
+  return {ErrorCode::kUnsupported,
+          std::string(call) + ": " + std::generic_category().message(errno)};
 }
 
 // A fault that cannot be answered leaves its thread asleep for ever: better no process.
 [[noreturn]] void give_up(const char* call) {
-  std::fprintf(stderr, "demand pager: %s: %s\n", call, std::strerror(errno));
+  std::fprintf(stderr, "demand pager: %s: %s\n", call,
+               std::generic_category().message(errno).c_str());
   std::abort();
 }
 

@@ -20,7 +20,7 @@ struct Key {
   uint64_t second = 0;
   uint64_t third = 0;
   uint64_t last = 0;
-  auto operator<=>(const Key&) const = default;
+  auto operator<=>(const Key&) const = default;  // NOLINT(modernize-use-nullptr): its own 0
 };
 
 // What can be in a Heap.

@@ -52,11 +52,13 @@ int64_t batch_where_compute_is_transfer(const Model& here, LayerLink& link) {
   constexpr int kCounted = 4;  // layers: more than the caches hold
   constexpr int64_t kBatchMax = 256;
   std::vector<double> transfer;
+  transfer.reserve(9);
   for (int i = 0; i < 9; ++i) transfer.push_back(link.layer_seconds());
   for (int64_t base = 1; base < kBatchMax; base *= 2) {
     for (const int64_t batch : {base, base + base / 2}) {
       const at::Tensor x = at::randn({batch, kWidth});
       std::vector<double> compute;
+      compute.reserve(5);
       for (int i = 0; i < 5; ++i) {
         compute.push_back(seconds_of([&] {
                             (void)forward(x, {here.begin(), here.begin() + kCounted});

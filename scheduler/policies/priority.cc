@@ -25,7 +25,7 @@ class Priority final : public Keyed {
     return static_cast<uint64_t>(kPriorityMax + level) * kHeadStartNs;
   }
   [[nodiscard]] uint64_t rank(Lane& lane, uint64_t /*now_ns*/) override {
-    return lane.job().arrived_ns + 2 * kPriorityMax * kHeadStartNs - head_start_ns(lane);
+    return lane.job().arrived_ns + kHeadStartNs * 2 * kPriorityMax - head_start_ns(lane);
   }
   [[nodiscard]] Why why(const Lane& lane, uint64_t now_ns) const override {
     return {.rule = "priority and waiting",

@@ -132,24 +132,24 @@ TEST(ArenaTest, FoldsBothEndsIntoOneWhenItsLimitChanges) {
 class ByteMap {
  public:
   explicit ByteMap(uint64_t granules, bool merge_zeros)
-      : merge_zeros_(merge_zeros), wrote(granules, Arena::kZeros), in_use(granules, false) {}
+      : merge_zeros_(merge_zeros), wrote_(granules, Arena::kZeros), in_use_(granules, false) {}
 
   void take(const Arena::Block& block, uint64_t owner) {
     for (uint64_t at = block.offset / kStep; at < (block.offset + block.bytes) / kStep; ++at) {
-      ASSERT_FALSE(in_use[at]);
-      in_use[at] = true;
+      ASSERT_FALSE(in_use_[at]);
+      in_use_[at] = true;
       if (block.content != Arena::kMixed) {
-        ASSERT_EQ(wrote[at], block.content);
+        ASSERT_EQ(wrote_[at], block.content);
       }
-      wrote[at] = owner;
+      wrote_[at] = owner;
     }
   }
   void give_back(uint64_t offset, uint64_t bytes) {
-    for (uint64_t at = offset / kStep; at < (offset + bytes) / kStep; ++at) in_use[at] = false;
+    for (uint64_t at = offset / kStep; at < (offset + bytes) / kStep; ++at) in_use_[at] = false;
   }
   void zero(const Arena::Block& part) {
     for (uint64_t at = part.offset / kStep; at < (part.offset + part.bytes) / kStep; ++at) {
-      wrote[at] = Arena::kZeros;
+      wrote_[at] = Arena::kZeros;
     }
   }
   // Of what lies in [from, to), in bytes.
@@ -158,24 +158,25 @@ class ByteMap {
     uint64_t gap = 0;
     for (uint64_t i = from / kStep; i < to / kStep; ++i) {
       const bool joined = merge_zeros_ || i == from / kStep ||
-                          (wrote[i] == Arena::kZeros) == (wrote[i - 1] == Arena::kZeros);
-      if (in_use[i])
+                          (wrote_[i] == Arena::kZeros) == (wrote_[i - 1] == Arena::kZeros);
+      if (in_use_[i]) {
         gap = 0;
-      else
+      } else {
         gap = joined ? gap + 1 : 1;
+      }
       longest = std::max(longest, gap);
     }
     return longest * kStep;
   }
   [[nodiscard]] uint64_t used() const {
-    return static_cast<uint64_t>(std::ranges::count(in_use, true)) * kStep;
+    return static_cast<uint64_t>(std::ranges::count(in_use_, true)) * kStep;
   }
 
  private:
   static constexpr uint64_t kStep = Arena::kGranule;
   bool merge_zeros_;
-  std::vector<uint64_t> wrote;
-  std::vector<bool> in_use;
+  std::vector<uint64_t> wrote_;
+  std::vector<bool> in_use_;
 };
 
 struct Held {

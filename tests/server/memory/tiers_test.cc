@@ -288,6 +288,7 @@ TEST_P(TiersInAnArena, RefuseNothingWhoseBytesWouldFitIfTheyLayTogether) {
       free -= all[at].buffer->bytes() + 2 * Arena::kGranule;
     }
     std::vector<TieredBuffer*> operands;
+    operands.reserve(chosen.size());
     std::vector<Tiers::Use> uses;
     for (const size_t at : chosen) operands.push_back(all[at].buffer.get());
     const uint64_t bytes = random() % 4 == 0 ? free - kSlack : 1 + random() % (free / 4);
