@@ -7,6 +7,7 @@
 
 #include <cstdint>
 
+#include "scheduler/job.h"
 #include "serialization/base/hints.h"
 
 namespace djinn::sched {
@@ -17,5 +18,21 @@ struct SessionHints {
   Rest rest = Rest::kNone;              // kNone again with the next job.
   uint64_t resume_ns = 0;               // of kUntil: when it goes on, on the server's clock
 };
+
+// What a job wants to be: as its app says; else by what it is, as its app says or else its plan
+// shows. Somebody waits for each token of a decoder, and nobody for a step of a training.
+[[nodiscard]] constexpr Class class_of(const SessionHints& hints, JobPhase shown) {
+  if (hints.urgency != Urgency::kUnknown) {
+    return static_cast<Class>(static_cast<uint8_t>(hints.urgency) - 1);
+  }
+  switch (hints.phase != JobPhase::kUnknown ? hints.phase : shown) {
+    case JobPhase::kDecode:
+      return Class::kLatencyCritical;
+    case JobPhase::kTraining:
+      return Class::kBestEffort;
+    default:
+      return Class::kInteractive;
+  }
+}
 
 }  // namespace djinn::sched

@@ -10,6 +10,7 @@
 #include "scheduler/session_hints.h"
 #include "server/executor.h"
 #include "server/memory/artifact_store.h"
+#include "server/session/plan_knowledge.h"
 
 namespace djinn::server {
 
@@ -65,6 +66,7 @@ struct ServerReport {
   bool draining = false;
   std::vector<SessionReport> sessions;  // oldest first
   std::vector<TenantReport> tenants;    // by name; also those that have no session any more
+  std::vector<PlanReport> plans = {};   // the most used first
   ArtifactStats artifacts;
   TierReport tiers;
 };

@@ -101,13 +101,19 @@ void Runner::open(SessionId session, std::string_view tenant) {
   queue_.open(session, tenant);
 }
 
+sched::JobInfo Runner::job_info(const Lane& lane, const Task& task, uint64_t arrived_ns) {
+  return {.arrived_ns = arrived_ns,
+          .expected_ns = task.expected_ns,
+          .wanted = sched::class_of(lane.hints, task.phase)};
+}
+
 void Runner::submit(SessionId session, Task task) {
   MutexLock lock(mutex_);
   Lane& lane = *lanes_.at(session);
   lane.hints.rest = Rest::kNone;
-  lane.tasks.push_back(std::move(task));
   const uint64_t now = now_ns();
-  queue_.add(session, {.arrived_ns = now}, now);
+  queue_.add(session, job_info(lane, task, now), now);
+  lane.tasks.push_back(std::move(task));
   hold_until_ns_ = 0;
   look_again();
 }
@@ -124,12 +130,15 @@ bool Runner::try_run(SessionId session, Task& task, std::vector<Report>& reports
   }
   Reporter reporter(session, task, [&](Report report) { reports.push_back(std::move(report)); });
   const uint64_t begin_ns = now_ns();
-  lane->replay->run_whole(task.work, reporter);
+  Chunk whole(nullptr, {.begin_ns = begin_ns, .timed = task.knowledge->times_operators()});
+  while (!lane->replay->run(task.work, reporter, whole)) {
+  }
+  note_operator(task, whole);
   const uint64_t used_ns = now_ns() - begin_ns;
   note_time(task, used_ns);
   reports.push_back(*reporter.take_last(nullptr));
   MutexLock lock(mutex_);
-  queue_.ran(session, {.arrived_ns = begin_ns}, used_ns, begin_ns + used_ns);
+  queue_.ran(session, job_info(*lane, task, begin_ns), used_ns, begin_ns + used_ns);
   busy_ = false;
   if (has_work()) wanted_.notify_one();
   return true;
@@ -300,10 +309,14 @@ void Runner::run_chunk(Lane& lane) {
         lane.session, job.task, [this](Report report) { publish(std::move(report)); });
     job.begin_ns = begin_ns;
   }
-  Chunk chunk = chunk_ns_ == 0 ? Chunk() : Chunk(others_wait_, begin_ns, chunk_ns_);
+  Chunk chunk(chunk_ns_ == 0 ? nullptr : &others_wait_,
+              {.begin_ns = begin_ns,
+               .length_ns = chunk_ns_,
+               .timed = job.task.knowledge->times_operators()});
   const bool whole = lane.replay->run(job.task.work, *job.reporter, chunk);
   const uint64_t now = now_ns();
   job.used_ns += now - begin_ns;
+  note_operator(job.task, chunk);
   if (whole) return end(lane, now - begin_ns, now);
   give_way(lane, now - begin_ns, now);
 }
@@ -348,6 +361,12 @@ void Runner::left(Report last, uint64_t begin_ns) {
 void Runner::note_time(const Task& task, uint64_t used_ns) {
   task.run_time->last_elements.store(task.elements, std::memory_order_relaxed);
   task.run_time->last_ns.store(used_ns, std::memory_order_relaxed);
+  task.knowledge->ran(task.size, task.expected_ns, used_ns);
+}
+
+void Runner::note_operator(const Task& task, const Chunk& chunk) {
+  const Chunk::Longest& longest = chunk.longest();
+  if (longest.ns > 0) task.knowledge->note_operator(longest.entry, longest.ns);
 }
 
 void Runner::publish(Report report) {

@@ -26,6 +26,7 @@
 #include "scheduler/session_hints.h"
 #include "serialization/base/mutex.h"
 #include "server/executor.h"
+#include "server/session/plan_knowledge.h"
 
 namespace djinn::server {
 
@@ -38,6 +39,10 @@ struct RunTime {
 struct Task {
   Work work;
   std::shared_ptr<RunTime> run_time;
+  std::shared_ptr<PlanKnowledge> knowledge;
+  JobSize size;
+  uint64_t expected_ns = 0;             // 0: nobody knows.
+  JobPhase phase = JobPhase::kUnknown;  // as its plan shows
   uint64_t elements = 0;
   uint64_t staged_bytes = 0;  // Upload bytes that are free again when the job has ended.
   uint64_t inline_bytes = 0;  // of work.inline_uploads
@@ -128,6 +133,9 @@ class Runner {
   void end(Lane& lane, uint64_t used_ns, uint64_t now);
   // Its plan's jobs take so long.
   static void note_time(const Task& task, uint64_t used_ns);
+  static void note_operator(const Task& task, const Chunk& chunk);
+  // What the scheduler may know of a job that comes now.
+  static sched::JobInfo job_info(const Lane& lane, const Task& task, uint64_t arrived_ns);
   // A job has ended that was begun then, and left to the device.
   void left(Report last, uint64_t begin_ns);
   void publish(Report report);

@@ -191,6 +191,7 @@ ServerReport Server::look() const {
                    .draining = draining_,
                    .sessions = {},
                    .tenants = {},
+                   .plans = plans_.report(),
                    .artifacts = artifacts_.stats(),
                    .tiers = house_.device.tier_report()};
   std::map<std::string_view, TenantReport> tenants;

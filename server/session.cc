@@ -19,6 +19,7 @@ using transport::FrameKind;
 constexpr uint64_t kGoodbyeLingerNs = 1'000'000'000;  // For the peer to read it and close.
 constexpr uint64_t kSlowHereNs = 1'000'000;           // A job that ran here and should not have.
 constexpr uint64_t kJobsAwayAfterSlow = 100;
+constexpr uint64_t kJobsOfATraining = 64;  // A step may be several plans, and not all go back.
 
 Error invalid(std::string text) { return {ErrorCode::kInvalid, std::move(text)}; }
 Error exhausted(std::string text) { return {ErrorCode::kExhausted, std::move(text)}; }
@@ -205,6 +206,10 @@ Session::Place Session::prepare(PlanSlots::Decoded decoded, uint64_t payload_byt
   Task task;
   task.run_time = std::move(decoded.run_time);
   task.elements = spanned_elements(*decoded.plan, *decoded.numbers);
+  task.knowledge = std::move(decoded.knowledge);
+  task.size = task.knowledge->facts().size(*decoded.plan, *decoded.numbers);
+  task.expected_ns = task.knowledge->expected_ns(task.size);
+  task.phase = phase_of(task);
   uint64_t expected = 0;
   if (decoded.has_inline_uploads) {
     DJINN_TRY(expected, inline_bytes(*decoded.plan, *decoded.numbers));
@@ -227,6 +232,13 @@ Session::Place Session::prepare(PlanSlots::Decoded decoded, uint64_t payload_byt
   task.work.inline_uploads.resize(payload_bytes / sizeof(uint64_t));
   arriving_ = std::make_unique<Task>(std::move(task));
   return std::as_writable_bytes(std::span(arriving_->work.inline_uploads));
+}
+
+JobPhase Session::phase_of(const Task& task) {
+  const JobPhase phase = task.knowledge->facts().phase(task.size);
+  const uint64_t job = progress_.next().value;
+  if (phase == JobPhase::kTraining) trains_until_job_ = job + kJobsOfATraining;
+  return job < trains_until_job_ ? JobPhase::kTraining : phase;
 }
 
 bool Session::may_run_here(const Task& task) const {

@@ -95,6 +95,7 @@ class Session final : public transport::FrameSink {
   template <typename Message>  // codec::Step or codec::Job
   Place job(const Message& message, uint64_t payload_bytes);
   Place prepare(PlanSlots::Decoded decoded, uint64_t payload_bytes);
+  [[nodiscard]] JobPhase phase_of(const Task& task);
   void submit(Task task);
   [[nodiscard]] bool may_run_here(const Task& task) const;
 
@@ -128,6 +129,8 @@ class Session final : public transport::FrameSink {
   sched::SessionHints hints_;
   uint64_t hints_second_ = 0;  // which one it is, and how many hints came in it
   uint32_t hints_in_second_ = 0;
+
+  uint64_t trains_until_job_ = 0;  // Until then a job that shows nothing else trains, too.
 
   bool draining_ = false;
   bool reading_paused_ = false;

@@ -25,6 +25,7 @@ inline constexpr uint32_t kNumbersPerPlanMax = 1 << 20;
 inline constexpr uint32_t kRankMax = 64;
 inline constexpr uint32_t kListItemsMax = 1 << 16;
 inline constexpr uint64_t kStructureBytesMax = uint64_t{4} << 20;  // Unpacked.
+inline constexpr size_t kPlansShownMax = 64;    // To an operator, of all that sessions have.
 inline constexpr uint32_t kPlanSlotsMax = 256;  // Plans kept per session; the client reuses slots.
 inline constexpr uint64_t kPlanCacheBytesMax = uint64_t{64}
                                                << 20;  // Of them: 16 per number + structures.

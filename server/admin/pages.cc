@@ -111,6 +111,26 @@ Json sessions(const ServerReport& report) {
   return {{"sessions", std::move(out)}};
 }
 
+Json plans(const ServerReport& report) {
+  Json out = Json::array();
+  for (const PlanReport& each : report.plans) {
+    out.push_back({{"plan", each.hash},
+                   {"phase", to_text(each.phase)},
+                   {"operators", each.operators},
+                   {"artifacts", each.artifacts},
+                   {"rows", each.rows},
+                   {"flops", each.flops},
+                   {"jobs", each.jobs},
+                   {"used_ns", each.used_ns},
+                   {"last_ns", each.last_ns},
+                   {"expected_ns", each.expected_ns},
+                   {"error_permille", each.error_permille},
+                   {"longest_operator", each.longest_operator},
+                   {"longest_operator_ns", each.longest_operator_ns}});
+  }
+  return {{"plans", std::move(out)}};
+}
+
 Json health(const ServerReport& report) {
   return {{"status", report.draining ? "draining" : "ok"},
           {"device", report.device},
@@ -137,12 +157,13 @@ struct Entry {
   Show show;
   Response (*render)(const ServerReport&);
 };
-constexpr std::array<Entry, 5> kPages{{
+constexpr std::array<Entry, 6> kPages{{
     {"/health", Show::kMetrics, health_page},
     {"/metrics", Show::kMetrics, metrics_page},
     {"/memory", Show::kAll, [](const ServerReport& report) { return json(memory(report)); }},
     {"/tenants", Show::kAll, [](const ServerReport& report) { return json(tenants(report)); }},
     {"/sessions", Show::kAll, [](const ServerReport& report) { return json(sessions(report)); }},
+    {"/plans", Show::kAll, [](const ServerReport& report) { return json(plans(report)); }},
 }};
 
 }  // namespace

@@ -32,11 +32,14 @@ struct Command {
   const char* help;
   std::string (*show)(const Json& page);  // Null: the page is text.
 };
-constexpr std::array<Command, 4> kCommands{{
+constexpr std::array<Command, 5> kCommands{{
     {"memory", "Device and host: budget, use and peak; what moved between them; shared weights",
      memory_text},
     {"tenants", "One line each: the sums over its sessions, and its peak", tenants_text},
     {"sessions", "One line each: who, since when, jobs and bytes", sessions_text},
+    {"plans",
+     "One line each, the most used first: what it is, what its jobs take, its longest operator",
+     plans_text},
     {"metrics", "What Prometheus reads", nullptr},
 }};
 

@@ -99,6 +99,21 @@ std::string age_text(double seconds) {
   return std::to_string(whole / 86400) + " d";
 }
 
+std::string time_text(const Json& object, const char* key) {
+  const uint64_t ns = number(object, key);
+  if (ns == 0) return "-";
+  std::array<char, 32> out{};
+  const auto us = static_cast<double>(ns) / 1e3;
+  std::snprintf(out.data(), out.size(),
+                us < 1000  ? "%.0f us"
+                : us < 1e6 ? "%.1f ms"
+                           : "%.1f s",
+                us < 1000  ? us
+                : us < 1e6 ? us / 1e3
+                           : us / 1e6);
+  return out.data();
+}
+
 }  // namespace
 
 std::string size_text(uint64_t bytes) {
@@ -158,6 +173,20 @@ std::string sessions_text(const Json& page) {
                count(each, "jobs"), count(each, "in_flight"), count(each, "storages"),
                size(each, "storage_bytes"), size(each, "shared_bytes"),
                size(each, "upload_bytes")});
+  }
+  return table.text();
+}
+
+std::string plans_text(const Json& page) {
+  Table table({"PLAN", "PHASE", "LONGEST OPERATOR", "", "OPERATORS", "ARTIFACTS", "ROWS", "JOBS",
+               "TIME", "LAST", "EXPECTED", "OFF BY"},
+              3);
+  for (const Json& each : page.at("plans")) {
+    table.add({text(each, "plan"), text(each, "phase"), text(each, "longest_operator"),
+               time_text(each, "longest_operator_ns"), count(each, "operators"),
+               count(each, "artifacts"), count(each, "rows"), count(each, "jobs"),
+               time_text(each, "used_ns"), time_text(each, "last_ns"),
+               time_text(each, "expected_ns"), percent(number(each, "error_permille"), 1000)});
   }
   return table.text();
 }

@@ -8,8 +8,11 @@
 
 #include <memory>
 #include <unordered_map>
+#include <utility>
+#include <vector>
 
 #include "server/executor.h"
+#include "server/session/plan_knowledge.h"
 
 namespace djinn::server {
 
@@ -17,21 +20,32 @@ class PlanCache {
  public:
   explicit PlanCache(Device& device) : device_(device) {}
 
+  // A plan, and what was learnt of it in all sessions that have it.
+  struct Known {
+    std::shared_ptr<const graph::Plan> plan;
+    std::shared_ptr<PlanKnowledge> knowledge;
+  };
   // Reads the structure, and asks the device whether every operator may run, unless a session has
   // this very plan already.
-  Result<std::shared_ptr<const graph::Plan>> get(graph::ByteSpan structure);
+  Result<Known> get(graph::ByteSpan structure);
+  // Those that a session has, the most used first, kPlansShownMax at most.
+  [[nodiscard]] std::vector<PlanReport> report() const;
 
   [[nodiscard]] size_t size() const { return plans_.size(); }
 
  private:
   struct Kept {
-    graph::ByteString structure;
-    graph::Plan plan;
+    Kept(graph::ByteSpan bytes, graph::Plan read)
+        : structure(bytes.begin(), bytes.end()), plan(std::move(read)), knowledge(plan) {}
+    const graph::ByteString structure;
+    const graph::Plan plan;
+    PlanKnowledge knowledge;
   };
+  static Known share(const std::shared_ptr<Kept>& kept);
   void sweep();
 
   Device& device_;
-  std::unordered_map<graph::PlanHash, std::weak_ptr<const Kept>> plans_;
+  std::unordered_map<graph::PlanHash, std::weak_ptr<Kept>> plans_;
   size_t sweep_at_ = 64;
 };
 

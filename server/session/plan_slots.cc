@@ -59,7 +59,8 @@ Result<> PlanSlots::overwrite(uint16_t index, const codec::Job& job) {
   if (index >= slots_.size()) slots_.resize(index + size_t{1});
   charged_bytes_ -= slots_[index].charged_bytes;
   slots_[index] = {};
-  DJINN_TRY(auto plan, cache_.get(structure));
+  DJINN_TRY(auto known, cache_.get(structure));
+  const std::shared_ptr<const graph::Plan> plan = std::move(known.plan);
   const uint64_t charged = 16 * plan->kinds.size() + structure.size();
   if (charged_bytes_ + charged > kPlanCacheBytesMax) {
     return Error{ErrorCode::kExhausted, "job: the plans kept here add up to " +
@@ -77,7 +78,8 @@ Result<> PlanSlots::overwrite(uint16_t index, const codec::Job& job) {
         return entry.kind == graph::EntryKind::kUpload && entry.form == graph::UploadForm::kInline;
       });
   Slot& slot = slots_[index];
-  slot.coder = std::make_unique<graph::NumbersCoder>(std::move(plan));
+  slot.coder = std::make_unique<graph::NumbersCoder>(plan);
+  slot.knowledge = std::move(known.knowledge);
   slot.run_time = std::make_shared<RunTime>();
   slot.has_inline_uploads = has_inline_uploads;
   slot.charged_bytes = charged;
@@ -90,6 +92,7 @@ Result<std::optional<PlanSlots::Decoded>> PlanSlots::predict(Slot& slot, graph::
   if (graph::checksum(*numbers) != checksum) return std::optional<Decoded>();
   slot.coder->keep(numbers);
   return std::optional<Decoded>({.plan = slot.coder->shared_plan(),
+                                 .knowledge = slot.knowledge,
                                  .numbers = std::move(numbers),
                                  .run_time = slot.run_time,
                                  .has_inline_uploads = slot.has_inline_uploads});

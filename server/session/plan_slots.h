@@ -22,6 +22,7 @@ class PlanSlots {
 
   struct Decoded {
     std::shared_ptr<const graph::Plan> plan;
+    std::shared_ptr<PlanKnowledge> knowledge;
     graph::SharedNumbers numbers;
     std::shared_ptr<RunTime> run_time;
     bool has_inline_uploads = false;
@@ -41,6 +42,7 @@ class PlanSlots {
  private:
   struct Slot {
     std::unique_ptr<graph::NumbersCoder> coder;
+    std::shared_ptr<PlanKnowledge> knowledge;
     std::shared_ptr<RunTime> run_time;
     bool has_inline_uploads = false;
     uint64_t charged_bytes = 0;  // 16 per number + the structure; what the client counts.

@@ -111,7 +111,7 @@ bool Run::run_entries(Chunk& chunk) {
     unpin(i);
     const uint32_t first = i == 0 ? 0 : program_.dying_ends[i - 1];
     for (uint32_t d = first; d < program_.dying_ends[i]; ++d) die(program_.dying[d]);
-    if (next_ < entries && chunk.over()) return false;
+    if (next_ < entries && chunk.over(i)) return false;
   }
   keep();
   return true;

@@ -151,7 +151,7 @@ class FakeReplay final : public server::Replay {
       run(plan().entries[next_++]);
       const auto [first, last] = deaths_.equal_range(next_);
       for (auto at = first; at != last; ++at) storages_.erase(at->second);
-      if (next_ < plan().entries.size() && chunk.over()) return false;
+      if (next_ < plan().entries.size() && chunk.over(next_ - 1)) return false;
     }
     return true;
   }

@@ -86,6 +86,15 @@ TEST(Tables, ShowSessionsAndTenants) {
   EXPECT_THAT(tenants, HasSubstr("  2.0 KiB  3.0 KiB  4.0 KiB  5.0 KiB  6.0 KiB\n"));
 }
 
+TEST(Tables, ShowPlans) {
+  const std::string plans = plans_text(Json::parse(R"({"plans": [{
+    "plan": "00ab", "phase": "decode", "operators": 1511, "artifacts": 0, "rows": 1,
+    "flops": 12, "jobs": 7, "used_ns": 2100000000, "last_ns": 28500000, "expected_ns": 0,
+    "error_permille": 31, "longest_operator": "aten::mm", "longest_operator_ns": 900000}]})"));
+  EXPECT_THAT(plans, HasSubstr("00ab  decode  aten::mm          900 us       1511"));
+  EXPECT_THAT(plans, HasSubstr("2.1 s  28.5 ms         -     3 %"));
+}
+
 TEST(Tables, AStrangePageIsAnException) {
   EXPECT_THROW((void)memory_text(Json::parse("{}")), Json::exception);
   EXPECT_THROW((void)sessions_text(Json::parse("[]")), Json::exception);

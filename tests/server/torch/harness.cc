@@ -263,7 +263,7 @@ Answers Mirror::run(const Recorded& recorded) {
   work.job = JobId{next_job_++};
   const std::atomic<bool> others = gives_way_;
   for (bool whole = false; !whole;) {
-    Chunk chunk(others, 0, 0);
+    Chunk chunk(&others, {});
     whole = replay_->run(work, answers, chunk);
     if (!whole) ++suspensions_;
   }
