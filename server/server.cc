@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/server.h"
 
+#include <malloc.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -20,6 +21,7 @@ namespace {
 constexpr uint64_t kTickNs = 1'000'000'000;    // While someone is restless,
 constexpr uint64_t kDrainTickNs = 50'000'000;  // and while all are asked to go.
 constexpr size_t kTurnedAwayMax = 64;          // Connections that are told that there are too many.
+constexpr uint64_t kTrimAfterNs = 3'000'000'000;  // Behind the last session that ended.
 constexpr std::chrono::nanoseconds kForever{-1};
 
 TenantReport report_of(const Account& account) {
@@ -175,13 +177,23 @@ void Server::post(std::function<void()> task) {
 }
 
 void Server::tick(uint64_t now) {
-  std::erase_if(sessions_, [](const auto& entry) { return entry.second->closed(); });
+  if (std::erase_if(sessions_, [](const auto& entry) { return entry.second->closed(); }) > 0) {
+    trim_at_ns_ = now + kTrimAfterNs;
+  }
   bool restless = draining_;
   for (const auto& [id, session] : sessions_) {
     session->tick(now);
     restless = restless || session->restless();
   }
-  next_tick_ns_ = restless ? now + tick_ns() : UINT64_MAX;  // Whatever arrives sets it again.
+  if (now >= trim_at_ns_) trim(now, restless);
+  next_tick_ns_ = restless ? now + tick_ns() : trim_at_ns_;  // Whatever arrives sets it again.
+}
+
+// What sessions that ended had allocated lies free between what lives on, and the allocator keeps
+// it: after a thousand sessions five times what the server began with. Not while somebody waits.
+void Server::trim(uint64_t now, bool restless) {
+  trim_at_ns_ = restless ? now + kTrimAfterNs : UINT64_MAX;
+  if (!restless) ::malloc_trim(0);
 }
 
 ServerReport Server::look() const {

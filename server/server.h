@@ -71,6 +71,7 @@ class Server {
   void take_reports();
   void run_posted();
   void tick(uint64_t now);
+  void trim(uint64_t now, bool restless);
   void begin_drain();
   [[nodiscard]] ServerReport look() const;
   [[nodiscard]] std::chrono::nanoseconds patience() const;
@@ -83,6 +84,7 @@ class Server {
   const uint64_t born_ns_;
   uint64_t drain_until_ns_ = 0;
   uint64_t next_tick_ns_ = 0;
+  uint64_t trim_at_ns_ = UINT64_MAX;
   uint64_t next_session_ = 1;
 
   Mutex posted_mutex_;

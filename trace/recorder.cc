@@ -116,16 +116,16 @@ uint64_t Recorder::time_us() const {
       std::chrono::duration_cast<std::chrono::microseconds>(steady_clock::now() - since_).count());
 }
 
-void Recorder::received(Side& from, std::shared_ptr<const Frame> frame) {
+void Recorder::received(Side& from, const std::shared_ptr<const Frame>& frame) {
   if (server_ == nullptr) return;
   const bool up = &from == client_.get();
   const auto pass = up ? from_client(*frame) : from_server(*frame);
   if (!pass) return fail(pass.error());
-  if (*pass) send(up ? *server_ : *client_, std::move(frame));
+  if (*pass) send(up ? *server_ : *client_, frame);
 }
 
 // Whoever is sent more than it reads holds up who sends it.
-void Recorder::send(Side& to, std::shared_ptr<const Frame> frame) {
+void Recorder::send(Side& to, const std::shared_ptr<const Frame>& frame) {
   Side& from = &to == server_.get() ? *client_ : *server_;
   const auto& at = *frame;
   to.connection().send(at.kind, at.bytes(), at.payload, [&to, &from, frame] {
@@ -230,7 +230,7 @@ Result<bool> Recorder::offer_answered(const Frame& frame) {
   told->kind = FrameKind::kOffer;
   told->message.resize(none.bytes().size() / sizeof(uint64_t));
   std::ranges::copy(none.bytes(), std::as_writable_bytes(std::span(told->message)).begin());
-  send(*client_, std::move(told));
+  send(*client_, told);
   return false;
 }
 

@@ -55,8 +55,8 @@ class Recorder {
   Result<bool> offer_answered(const Frame& frame);
   Result<> hello(const Frame& frame);
   Result<> answer(const Frame& frame);
-  void received(Side& from, std::shared_ptr<const Frame> frame);
-  void send(Side& to, std::shared_ptr<const Frame> frame);
+  void received(Side& from, const std::shared_ptr<const Frame>& frame);
+  void send(Side& to, const std::shared_ptr<const Frame>& frame);
   void closed(Side& side);
   void fail(Error error);
   [[nodiscard]] uint64_t time_us() const;
