@@ -51,24 +51,29 @@ double LayerLink::layer_seconds() {
 int64_t batch_where_compute_is_transfer(const Model& here, LayerLink& link) {
   constexpr int kCounted = 4;  // layers: more than the caches hold
   constexpr int64_t kBatchMax = 256;
+  const Model counted(here.begin(), here.begin() + kCounted);
   std::vector<double> transfer;
   transfer.reserve(9);
   for (int i = 0; i < 9; ++i) transfer.push_back(link.layer_seconds());
+  int64_t nearest = 0;
+  double distance = 0;
   for (int64_t base = 1; base < kBatchMax; base *= 2) {
     for (const int64_t batch : {base, base + base / 2}) {
       const at::Tensor x = at::randn({batch, kWidth});
       std::vector<double> compute;
       compute.reserve(5);
       for (int i = 0; i < 5; ++i) {
-        compute.push_back(seconds_of([&] {
-                            (void)forward(x, {here.begin(), here.begin() + kCounted});
-                          }) /
-                          kCounted);
+        compute.push_back(seconds_of([&] { (void)forward(x, counted); }) / kCounted);
       }
-      if (median(compute) >= median(transfer)) return batch;
+      const double factor = median(compute) / median(transfer);
+      if (nearest == 0 || std::abs(std::log(factor)) < distance) {
+        nearest = batch;
+        distance = std::abs(std::log(factor));
+      }
+      if (factor > 4) return nearest;  // Compute only grows.
     }
   }
-  return kBatchMax;
+  return nearest;
 }
 
 PagedLayers::PagedLayers(const Model& here, uint64_t resident_bytes, uint64_t page_bytes) {

@@ -40,8 +40,8 @@ class LayerLink {
   std::vector<char> to_;
 };
 
-// The smallest batch (of 1, 2, 3, 4, 6, 8, 12, ... 256) whose compute is no shorter than its
-// transfer: there overlapping is worth most, and hardest.
+// The batch (of 1, 2, 3, 4, 6, 8, 12, ... 256) whose compute is nearest to its transfer, shorter or
+// longer: there overlapping is worth most, and hardest.
 [[nodiscard]] int64_t batch_where_compute_is_transfer(const Model& here, LayerLink& link);
 
 // The layers in a range that is paged on demand.

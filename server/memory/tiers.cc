@@ -37,6 +37,7 @@ TieredBufferPtr Tiers::track(TieredBufferPtr buffer) {
   buffer->place_ = all_.size();
   buffer->number_ = next_number_++;
   buffer->last_use_ = now_;
+  tracked_bytes_ += buffer->bytes_;
   all_.push_back(buffer.get());
   return buffer;
 }
@@ -47,6 +48,7 @@ void Tiers::forget(TieredBuffer& buffer) {
   all_.back()->place_ = buffer.place_;
   std::swap(all_[buffer.place_], all_.back());
   all_.pop_back();
+  tracked_bytes_ -= buffer.bytes_;
   if (buffer.device_ != nullptr) device_.release(buffer.device_);
   if (buffer.host_ != nullptr) host_.release(buffer.host_);
   if (buffer.prefetched_) ++stats_.wasted;
@@ -66,8 +68,8 @@ TieredBufferPtr Tiers::stage(uint64_t bytes, const Owner& owner) {
   {
     const MutexLock lock(mutex_);
     const bool evicts = policy_->evicts();  // Else what is on the host could never come back.
-    // Where things leave already, bytes that cannot move for a while would cut what is left.
-    if (evicts && is_pressed()) host = host_memory(bytes, owner);
+    // On the device, bytes that cannot leave for a while would be in the way of those that work.
+    if (evicts && device_.usage().budget != 0) host = host_memory(bytes, owner);
     if (host == nullptr) device = device_.allocate(bytes, owner);
     if (device == nullptr && host == nullptr && evicts) host = host_memory(bytes, owner);
   }
@@ -83,7 +85,8 @@ TieredBufferPtr Tiers::stage(uint64_t bytes, const Owner& owner) {
 void Tiers::let_go(TieredBuffer& buffer) {
   const MutexLock lock(mutex_);
   buffer.staged_ = nullptr;
-  if (buffer.device_ != nullptr && !buffer.host_current_ && !buffer.moving_) drop_host_copy(buffer);
+  const bool needless = !buffer.host_current_ || is_roomy();
+  if (buffer.device_ != nullptr && needless && !buffer.moving_) drop_host_copy(buffer);
   if (mover_waits_) progress_.notify_one();
 }
 
@@ -92,6 +95,7 @@ void Tiers::let_go(TieredBuffer& buffer) {
 Result<> Tiers::pin(std::span<TieredBuffer* const> buffers, uint64_t new_bytes) {
   const MutexLock lock(mutex_);
   DJINN_CHECK(may_ever_fit(buffers, new_bytes));
+  const uint64_t begin_ns = now_ns();
   for (TieredBuffer* const buffer : buffers) {
     ++buffer->pins_;
     ++buffer->arriving_;
@@ -99,6 +103,7 @@ Result<> Tiers::pin(std::span<TieredBuffer* const> buffers, uint64_t new_bytes) 
   const bool there = bring_all_in(buffers);
   if (there && new_bytes > 0) promise_part(new_bytes);
   for (TieredBuffer* const buffer : buffers) --buffer->arriving_;
+  if (tick_began_ns_ != 0) tick_began_ns_ += now_ns() - begin_ns;  // Waiting is not in it.
   if (there) return Unit{};
   uint64_t bytes = 0;
   for (TieredBuffer* const buffer : buffers) {
@@ -167,6 +172,13 @@ bool Tiers::bring_in(TieredBuffer& buffer) {
   return true;
 }
 
+// All there is fits, with something to spare: what is on the device will not have to leave, and
+// another copy on the host would save nothing.
+bool Tiers::is_roomy() const {
+  const uint64_t budget = device_.usage().budget;
+  return budget == 0 || tracked_bytes_ <= budget / 4 * 3;
+}
+
 void Tiers::copy_in(TieredBuffer& buffer, void* memory) {
   begin_move(buffer);
   const uint64_t begin_ns = now_ns();
@@ -175,6 +187,7 @@ void Tiers::copy_in(TieredBuffer& buffer, void* memory) {
   mutex_.lock();
   measure(buffer.bytes_, now_ns() - begin_ns);
   buffer.device_ = memory;
+  if (buffer.staged_ == nullptr && is_roomy()) drop_host_copy(buffer);
   ++copies_;
   end_move(buffer);
 }
@@ -192,12 +205,20 @@ void Tiers::unpin(std::span<const Use> uses) {
       buffer.host_current_ = false;
       if (buffer.staged_ == nullptr) drop_host_copy(buffer);
     }
-    wake |= use.next_use > mover_wants_;
+    wake |= mover_begins_ == kNeverUsed && use.next_use > mover_wants_;
   }
   wake |= room_wanted_at_ == now_;
   if (std::exchange(promised_, false)) device_.end_promise();
   ++now_;
+  wake |= now_ >= mover_begins_;
+  end_tick();
   if (wake && mover_waits_) progress_.notify_one();
+}
+
+void Tiers::expect_use(TieredBuffer& buffer, uint64_t next_use) {
+  const MutexLock lock(mutex_);
+  buffer.next_use_ = next_use;
+  if (mover_waits_) progress_.notify_one();
 }
 
 uint64_t Tiers::now() const {
@@ -212,6 +233,7 @@ void Tiers::expect(std::span<const Use> uses, uint64_t reserve_bytes) {
     use.buffer->outlook_ = TieredBuffer::Outlook::kPlans;
   }
   reserve_ = reserve_bytes;
+  tick_began_ns_ = now_ns();
   if (mover_waits_) progress_.notify_one();
 }
 

@@ -104,8 +104,8 @@ class Tiers : public std::enable_shared_from_this<Tiers> {
 
   // Takes over memory of the device. It comes pinned once.
   [[nodiscard]] TieredBufferPtr adopt(void* device, uint64_t bytes, const Owner& owner);
-  // Uninitialised room for bytes that arrive: on the device if there is some to spare, else on the
-  // host. It stays where it is until `let_go`, in nobody's way. Null: nowhere.
+  // Uninitialised room for bytes that arrive: on the host, or where that is full on the device. It
+  // stays where it is until `let_go`. Null: nowhere.
   [[nodiscard]] TieredBufferPtr stage(uint64_t bytes, const Owner& owner);
   // From here on a staged buffer may move.
   void let_go(TieredBuffer& buffer);
@@ -131,6 +131,8 @@ class Tiers : public std::enable_shared_from_this<Tiers> {
   [[nodiscard]] uint64_t now() const;
   // What a job that begins will use first when, and what it needs for new bytes.
   void expect(std::span<const Use> uses, uint64_t reserve_bytes);
+  // What has just arrived, and nobody has pinned.
+  void expect_use(TieredBuffer& buffer, uint64_t next_use);
 
   // -- sessions that pause (tiers_rests.cc)
 
@@ -180,8 +182,7 @@ class Tiers : public std::enable_shared_from_this<Tiers> {
   // Moves together what may move, until there is such a part; false: there is none.
   bool pack(uint64_t bytes) REQUIRES(mutex_);
   TieredBuffer* movable_behind(const void* address) REQUIRES(mutex_);
-  // Things had to leave not long ago.
-  [[nodiscard]] bool is_pressed() const REQUIRES(mutex_);
+  [[nodiscard]] bool is_roomy() const REQUIRES(mutex_);
   void copy_in(TieredBuffer& buffer, void* memory) REQUIRES(mutex_);
   static constexpr double kAnyVictim = -1;  // farther away than that is everything
   // The one that the policy lets go first, of those used farther away, and of this account if there
@@ -205,7 +206,11 @@ class Tiers : public std::enable_shared_from_this<Tiers> {
   void measure(uint64_t bytes, uint64_t took_ns) REQUIRES(mutex_);
   // The tick at which the buffer is needed; kNeverUsed: nobody knows of any.
   [[nodiscard]] uint64_t next_use(const TieredBuffer& buffer) const REQUIRES(mutex_);
+  // A plan, or a session that goes on, is known to use it.
+  [[nodiscard]] bool is_expected(const TieredBuffer& buffer) const REQUIRES(mutex_);
   TieredBuffer* wanted() REQUIRES(mutex_);
+  [[nodiscard]] uint64_t latest_begin() const REQUIRES(mutex_);
+  void end_tick() REQUIRES(mutex_);
   bool prefetch_one() REQUIRES(mutex_);
   void mover_main();
 
@@ -219,19 +224,22 @@ class Tiers : public std::enable_shared_from_this<Tiers> {
   bool stopping_ GUARDED_BY(mutex_) = false;
   bool mover_waits_ GUARDED_BY(mutex_) = false;
   uint64_t mover_wants_ GUARDED_BY(mutex_) = kNeverUsed;  // the next use of what it has no room for
+  uint64_t mover_begins_ GUARDED_BY(mutex_) = kNeverUsed;  // the tick at which it makes that room
   size_t moving_ GUARDED_BY(mutex_) = 0;
   uint64_t copies_ GUARDED_BY(mutex_) = 0;  // that have ended: what they held fast may move
   uint64_t now_ GUARDED_BY(mutex_) = 1;
   uint64_t reserve_ GUARDED_BY(mutex_) = 0;         // what the mover leaves free
   bool promised_ GUARDED_BY(mutex_) = false;        // to the operator that runs
   uint64_t room_wanted_at_ GUARDED_BY(mutex_) = 0;  // the tick of the last make_room
-  uint64_t evicted_at_ GUARDED_BY(mutex_) = 0;      // the tick of the last eviction; 0: none
   std::unique_ptr<MemoryPolicy> policy_ GUARDED_BY(mutex_);
   Reclaim reclaim_ GUARDED_BY(mutex_);
   std::vector<TieredBuffer*> all_ GUARDED_BY(mutex_);
+  uint64_t tracked_bytes_ GUARDED_BY(mutex_) = 0;  // of all of these
   uint64_t next_number_ GUARDED_BY(mutex_) = 1;
   Rests rests_ GUARDED_BY(mutex_);
-  double bytes_per_ns_ GUARDED_BY(mutex_) = 1;  // of copies to the device, measured
+  double bytes_per_ns_ GUARDED_BY(mutex_) = 1;     // of copies to the device, measured
+  double tick_ns_ GUARDED_BY(mutex_) = 0;          // what one takes, measured; 0: not yet
+  uint64_t tick_began_ns_ GUARDED_BY(mutex_) = 0;  // later by what it has waited; 0: not known
   TierStats stats_ GUARDED_BY(mutex_);
 
   std::thread mover_;  // Last: it uses all of the above.

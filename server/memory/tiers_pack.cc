@@ -11,11 +11,8 @@ namespace djinn::server {
 namespace {
 
 constexpr uint64_t kBlockSlackBytes = 256;  // a block's administration and rounding
-constexpr uint64_t kPressedTicks = 1024;
 
 }  // namespace
-
-bool Tiers::is_pressed() const { return evicted_at_ != 0 && now_ - evicted_at_ < kPressedTicks; }
 
 bool Tiers::has_part(uint64_t bytes) const {
   return device_.usage().largest_free >= bytes + kBlockSlackBytes;

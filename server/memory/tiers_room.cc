@@ -70,7 +70,7 @@ bool Tiers::evict(TieredBuffer& buffer) {
   if (std::exchange(buffer.prefetched_, false)) ++stats_.wasted;
   device_.release(std::exchange(buffer.device_, nullptr));
   mover_wants_ = std::min(mover_wants_, buffer.next_use_);
-  evicted_at_ = now_;
+  mover_begins_ = std::min(mover_begins_, now_);  // It decides again.
   return true;
 }
 

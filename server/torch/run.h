@@ -70,6 +70,8 @@ class Run {
   // Brings what the entry touches to the device. Throws Problem.
   void pin(uint32_t entry);
   void unpin(uint32_t entry);
+  // Says when what an upload brought is used.
+  void expect_arrived(uint32_t entry);
   // Nothing but what is pinned stays on the device, in one part. Nobody uses it yet.
   void repack(OpStep& step);
   // The cell's storage is where its home is now.

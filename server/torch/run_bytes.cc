@@ -88,6 +88,7 @@ void Run::upload(uint32_t index) {
                                                std::to_string(length) + " were announced");
       }
       upload_into(to, length, {}, staged);
+      if (tiers_ != nullptr) expect_arrived(index);
       return;
     }
     const Bytes all = std::as_bytes(std::span(work_.inline_uploads));

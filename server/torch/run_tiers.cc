@@ -56,7 +56,10 @@ void Run::pin(uint32_t entry) {
     if (cell.home == nullptr) continue;
     buffers.push_back(cell.home.get());
   }
-  const uint64_t made = program_.footprint->new_bytes(plan_, numbers_, entry);
+  // What has arrived lies on the host, and comes to the device when it is used.
+  const bool arrives = plan_.entries[entry].kind == graph::EntryKind::kUpload &&
+                       plan_.entries[entry].form != graph::UploadForm::kInline;
+  const uint64_t made = arrives ? 0 : program_.footprint->new_bytes(plan_, numbers_, entry);
   if (buffers.empty() && made == 0) return;
   const auto pinned = tiers_->pin(buffers, made);
   if (!pinned) throw Problem(pinned.error().code, pinned.error().message);
@@ -65,6 +68,13 @@ void Run::pin(uint32_t entry) {
     if (cell.home == nullptr) continue;
     pinned_.push_back({cell.home, &cell});
     refresh(cell);
+  }
+}
+
+void Run::expect_arrived(uint32_t entry) {
+  for (const Touch& touch : program_.footprint->touches(entry)) {
+    const Cell& cell = this->cell(touch.slot);
+    if (cell.home != nullptr) tiers_->expect_use(*cell.home, next_use(touch));
   }
 }
 

@@ -206,6 +206,27 @@ TEST(MemoryEdge, AStepThatFittedOnceFitsAlways) {
   }
 }
 
+// Weights that arrive faster than anyone verifies or uses them.
+TEST(OversizeUploads, TwentyTimesTheDeviceAreInNobodysWay) {
+  const ServerProcess server({"--threads", "1", "--device-memory", "4MiB"});
+  connect({.server = server.address()});
+  const at::NoGradGuard no_grad;
+  at::manual_seed(7);
+  const at::Tensor left = torch::randn({512, 512});
+  const at::Tensor right = torch::randn({512, 512});
+  const at::Tensor product = left.mm(right);  // with its operands three quarters of the device
+  const at::Tensor there_left = left.to("djinn");
+  const at::Tensor there_right = right.to("djinn");
+  std::vector<std::pair<at::Tensor, at::Tensor>> pairs;
+  for (int i = 0; i < 80; ++i) {
+    const at::Tensor here = torch::randn({512, 512});
+    pairs.emplace_back(here, here.to("djinn"));
+    if (i % 8 != 0) continue;
+    ASSERT_TRUE(at::equal(there_left.mm(there_right).cpu(), product)) << i;
+  }
+  for (const auto& [here, there] : pairs) ASSERT_TRUE(at::equal(there.cpu(), here));
+}
+
 TEST(OversizeRefusal, AnOperatorThatCannotFitIsATypedErrorAndTheSessionGoesOn) {
   const ServerProcess server({"--threads", "1", "--device-memory", "4MiB"});
   connect({.server = server.address()});

@@ -197,6 +197,42 @@ TEST_F(TiersTest, TheMoverBringsWhatIsUsedNextBeforeItIsMissed) {
   EXPECT_EQ(tiers->stats().loads, 0U);
 }
 
+// Layers in turn, a quarter of which does not fit: 5 of 20 must travel in a step, and if they are
+// brought as soon as there is somebody to trade with, 19 do.
+TEST_F(TiersTest, WhatCanStayStaysAndOnlyTheRestTravels) {
+  constexpr int kLayers = 20;
+  constexpr int kWarm = 12;
+  constexpr int kSteps = 24;
+  make(15, 64, "plan");
+  std::vector<TieredBufferPtr> layers;
+  for (uint8_t i = 0; i < kLayers; ++i) {
+    layers.push_back(tiers->stage(kPage, {}));
+    std::memset(layers.back()->staged(), i, kPage);
+    tiers->let_go(*layers.back());
+  }
+  uint64_t travelled = 0;
+  for (int step = 0; step < kSteps; ++step) {
+    const TierStats before = tiers->stats();
+    std::vector<Tiers::Use> uses;
+    for (int i = 0; i < kLayers; ++i) {
+      uses.push_back(
+          {.buffer = layers[i].get(), .next_use = tiers->now() + static_cast<uint64_t>(i)});
+    }
+    tiers->expect(uses, 0);
+    for (int i = 0; i < kLayers; ++i) {
+      ASSERT_TRUE(pin(*layers[i]));
+      ASSERT_EQ(*static_cast<uint8_t*>(layers[i]->device()), i);
+      std::this_thread::sleep_for(std::chrono::microseconds(200));
+      done(*layers[i], false, tiers->now() + kLayers);
+    }
+    const TierStats after = tiers->stats();
+    if (step < kWarm) continue;  // Each was copied to the host once, and the pace is known.
+    travelled += after.loads + after.prefetches - before.loads - before.prefetches;
+  }
+  EXPECT_GE(travelled, 5U * (kSteps - kWarm));
+  EXPECT_LE(travelled, 10U * (kSteps - kWarm));
+}
+
 TEST_F(TiersTest, StagedBytesStayWhereTheyAreUntilTheyAreLetGo) {
   make(2, 8, "plan");
   const TieredBufferPtr staged = tiers->stage(kPage, {});
@@ -207,6 +243,40 @@ TEST_F(TiersTest, StagedBytesStayWhereTheyAreUntilTheyAreLetGo) {
   tiers->let_go(*staged);
   for (uint8_t i = 0; i < 5; ++i) EXPECT_EQ(first_byte(*pages[i]), i);
   EXPECT_EQ(first_byte(*staged), 5);
+}
+
+TEST_F(TiersTest, WhatArrivesIsInNobodysWay) {
+  make(2, 8, "plan");
+  std::vector<TieredBufferPtr> staged;
+  for (uint8_t i = 0; i < 5; ++i) {
+    staged.push_back(tiers->stage(kPage, {}));
+    std::memset(staged.back()->staged(), 10 + i, kPage);
+  }
+  const TieredBufferPtr a = page(1);
+  const TieredBufferPtr b = page(2);
+  TieredBuffer* const both[] = {a.get(), b.get()};
+  ASSERT_TRUE(tiers->pin(both)) << "nothing that arrives is on the device";
+  done(*a);
+  done(*b);
+  for (uint8_t i = 0; i < 5; ++i) {
+    EXPECT_EQ(first_byte(*staged[i]), 10 + i) << "it can be used before it is let go";
+    EXPECT_EQ(*static_cast<uint8_t*>(staged[i]->staged()), 10 + i);
+    tiers->let_go(*staged[i]);
+  }
+}
+
+TEST_F(TiersTest, WhereEverythingFitsNothingIsThereTwice) {
+  make(8, 8, "plan");
+  const TieredBufferPtr one = tiers->stage(kPage, {});
+  const TieredBufferPtr other = tiers->stage(kPage, {});
+  tiers->let_go(*one);
+  EXPECT_EQ(host->usage().used, 2 * kPage);
+  EXPECT_NE(first_byte(*one), -1);
+  EXPECT_NE(first_byte(*other), -1);
+  EXPECT_EQ(host->usage().used, kPage) << "the other may still be read where it arrived";
+  tiers->let_go(*other);
+  EXPECT_EQ(host->usage().used, 0U);
+  EXPECT_EQ(device->usage().used, 2 * kPage);
 }
 
 TEST_F(TiersTest, StagesOnTheHostWhenTheDeviceIsFull) {
