@@ -32,7 +32,7 @@ class Traces : public ::testing::TestWithParam<std::vector<std::string>> {
 
   // The trace of a program that lies beside this test or one folder above.
   static std::string recorded(std::vector<std::string> words) {
-    const std::string path = ::testing::TempDir() + "/" + std::to_string(getpid()) + ".trace";
+    std::string path = ::testing::TempDir() + "/" + std::to_string(getpid()) + ".trace";
     words[0] = binary_folder() + "/" + words[0];
     const ServerProcess recording({"--threads", "1", "--log-level", "warn"});
     const auto address = transport::parse_address(recording.address()).value();

@@ -33,6 +33,20 @@ TEST(Scheduler, RunsOneSessionsJobsOneAtATime) {
   EXPECT_TRUE(scheduler.take(1).session);
 }
 
+TEST(Scheduler, GivesNoSecondTurnForAJobThatComesWhileOneRuns) {
+  for (const std::string& policy : policy_names()) {
+    Scheduler scheduler = make(policy);
+    scheduler.open({1}, "a");
+    scheduler.add({1}, {}, 0);
+    ASSERT_TRUE(scheduler.take(0).session);
+    scheduler.add({1}, {}, 0);
+    EXPECT_FALSE(scheduler.ready()) << policy;
+    EXPECT_FALSE(scheduler.take(0).session) << policy;
+    scheduler.done({1}, 1);
+    EXPECT_TRUE(scheduler.take(1).session) << policy;
+  }
+}
+
 TEST(Scheduler, ChoosesAnewAfterAChunk) {
   Scheduler scheduler = make("semantic");
   scheduler.open({1}, "training");
