@@ -4,7 +4,7 @@
 
     scripts/tidy.py [--all] [--minutes N] --build DIR [--build DIR] [PATH ...]
 
-./dev lint calls it, in CI with a bound: it begins with what changed last, the file itself or a header of ours below it, and
+./dev lint calls it: it begins with what changed last, the file itself or a header of ours below it, and
 says how many files were not reached.
 
 A file is taken from the first build folder whose compile_commands.json names it, so the Torch-free half is checked with
