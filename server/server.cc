@@ -21,7 +21,7 @@ namespace {
 constexpr uint64_t kTickNs = 1'000'000'000;    // While someone is restless,
 constexpr uint64_t kDrainTickNs = 50'000'000;  // and while all are asked to go.
 constexpr size_t kTurnedAwayMax = 64;          // Connections that are told that there are too many.
-constexpr uint64_t kTrimAfterNs = 3'000'000'000;  // Behind the last session that ended.
+constexpr uint64_t kTrimAfterNs = 3'000'000'000;  // Behind the last that ended or was packed.
 constexpr std::chrono::nanoseconds kForever{-1};
 
 TenantReport report_of(const Account& account) {
@@ -185,12 +185,15 @@ void Server::tick(uint64_t now) {
     session->tick(now);
     restless = restless || session->restless();
   }
+  if (!restless && std::exchange(restless_, false)) trim_at_ns_ = now + kTrimAfterNs;
+  restless_ = restless;
   if (now >= trim_at_ns_) trim(now, restless);
   next_tick_ns_ = restless ? now + tick_ns() : trim_at_ns_;  // Whatever arrives sets it again.
 }
 
-// What sessions that ended had allocated lies free between what lives on, and the allocator keeps
-// it: after a thousand sessions five times what the server began with. Not while somebody waits.
+// What sessions allocated that have ended, or were packed, lies free between what lives on, and the
+// allocator keeps it: after a thousand sessions five times what the server began with. Not while
+// somebody waits.
 void Server::trim(uint64_t now, bool restless) {
   trim_at_ns_ = restless ? now + kTrimAfterNs : UINT64_MAX;
   if (!restless) ::malloc_trim(0);

@@ -84,6 +84,7 @@ class Server {
   const uint64_t born_ns_;
   uint64_t drain_until_ns_ = 0;
   uint64_t next_tick_ns_ = 0;
+  bool restless_ = false;  // Somebody was at the last tick.
   uint64_t trim_at_ns_ = UINT64_MAX;
   uint64_t next_session_ = 1;
 
