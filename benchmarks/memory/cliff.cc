@@ -14,6 +14,7 @@
 
 #include <ATen/ATen.h>
 
+#include "benchmarks/harness/program.h"
 #include "benchmarks/memory/bench.h"
 #include "server/torch/cpu_memory.h"
 
@@ -45,12 +46,7 @@ Attempt attempt(FeedForward& model, int64_t batch) {
 Attempt naive(int64_t batch) {
   const std::string command =
       testing::binary_folder() + "/bench_oom --child naive --batch " + std::to_string(batch);
-  std::FILE* const output = ::popen(command.c_str(), "r");  // NOLINT(cert-env33-c): our own binary.
-  if (output == nullptr) throw std::runtime_error("cannot run " + command);
-  std::string line(4096, '\0');
-  const bool said = std::fgets(line.data(), static_cast<int>(line.size()), output) != nullptr;
-  if (::pclose(output) != 0 || !said) throw std::runtime_error("failed: " + command);
-  const auto json = nlohmann::json::parse(line.c_str());
+  const nlohmann::json json = run_child(command);
   return {.fits = json.at("fits"),
           .loss = json.at("loss"),
           .seconds = json.at("seconds"),

@@ -27,13 +27,13 @@ double first_token(const Llama& model) {
 }  // namespace
 
 void measure_attach(Bench& bench) {
-  const auto first = run_child(bench, "attach");  // It brings the weights, if nobody has.
+  const auto first = run_part(bench, "attach");  // It brings the weights, if nobody has.
   Samples bytes{.arm = "bytes of weights that the second process sent"};
   Samples time{.arm = "first token - its compute"};
   const int rounds = std::max(3, bench.rounds / 2);
   std::vector<double> socket;
   for (int i = 0; i < rounds; ++i) {
-    const auto child = run_child(bench, "attach");
+    const auto child = run_part(bench, "attach");
     bytes.value.push_back(child.at("weight_bytes").get<double>());
     time.value.push_back(child.at("overhead_ms").get<double>());
     socket.push_back(child.at("socket_sent").get<double>());

@@ -44,7 +44,7 @@ int attach_child(const Bench& bench);
 int upload_child(const Bench& bench, const std::string& counters);
 
 // Runs this binary again with these arguments; its line of JSON. Throws std::runtime_error.
-[[nodiscard]] nlohmann::json run_child(const Bench& bench, const std::string& part,
-                                       const std::string& argument = {});
+[[nodiscard]] nlohmann::json run_part(const Bench& bench, const std::string& part,
+                                      const std::string& argument = {});
 
 }  // namespace djinn::benchmarks

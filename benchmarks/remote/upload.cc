@@ -90,7 +90,7 @@ void measure_upload(Bench& bench) {
                       .rounds = bench.rounds,
                       .quick = bench.quick,
                       .report = bench.report};
-  const auto child = run_child(counted, "upload", copies.file());
+  const auto child = run_part(counted, "upload", copies.file());
   copies.preload(false);
   const Promise none{.id = "upload_user_copies", .unit = "copies", .must = 0, .aim = 0};
   bench.report.add({judge(none, {.arm = "copies of 64 KiB and more, client and server",

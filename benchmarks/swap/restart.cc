@@ -14,6 +14,7 @@
 
 #include <ATen/ATen.h>
 
+#include "benchmarks/harness/program.h"
 #include "benchmarks/harness/statistics.h"
 #include "benchmarks/swap/bench.h"
 #include "client/djinn.h"
@@ -100,14 +101,8 @@ std::unique_ptr<testing::ServerProcess> serve(const Folder& folder) {
 }
 
 nlohmann::json run_app(const testing::ServerProcess& server, const Folder& folder) {
-  const std::string command = testing::binary_folder() + "/bench_swap --child " + server.address() +
-                              " --file " + folder.model();
-  std::FILE* const output = ::popen(command.c_str(), "r");  // NOLINT(cert-env33-c): our own binary.
-  if (output == nullptr) throw std::runtime_error("cannot run " + command);
-  std::string line(4096, '\0');
-  const bool said = std::fgets(line.data(), static_cast<int>(line.size()), output) != nullptr;
-  if (::pclose(output) != 0 || !said) throw std::runtime_error("failed: " + command);
-  return nlohmann::json::parse(line.c_str());
+  return run_child(testing::binary_folder() + "/bench_swap --child " + server.address() +
+                   " --file " + folder.model());
 }
 
 void wait_until_written(const Folder& folder) {
