@@ -50,21 +50,13 @@ Result<bool> parse_switch(std::string_view name, const std::string& text) {
   return wrong(name, "\"" + text + "\" is neither true nor false");
 }
 
-Result<int> parse_threads(const std::string& text) {
-  int value = 0;
+template <typename Number>
+Result<Number> parse_number(const char* name, const std::string& text, Number least, Number most) {
+  Number value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc{} || end != text.data() + text.size() || value < 1 ||
-      value > kThreadsMax) {
-    return wrong("threads", "\"" + text + "\" is no number from 1 to 4096");
-  }
-  return value;
-}
-
-Result<uint64_t> parse_chunk(const std::string& text) {
-  uint64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc{} || end != text.data() + text.size() || value > kChunkMaxUs) {
-    return wrong("chunk-us", "\"" + text + "\" is no number from 0 to 1000000");
+  if (error != std::errc{} || end != text.data() + text.size() || value < least || value > most) {
+    return wrong(name, "\"" + text + "\" is no number from " + std::to_string(least) + " to " +
+                           std::to_string(most));
   }
   return value;
 }
@@ -256,12 +248,14 @@ Result<Settings> resolve(const std::vector<Layer>& layers) {
   }
   DJINN_TRY(out.device, parse_device(text_or(layers, "device", "auto")));
   const unsigned cores = std::max(1U, std::thread::hardware_concurrency());
-  DJINN_TRY(out.threads, parse_threads(text_or(layers, "threads", std::to_string(cores))));
+  DJINN_TRY(out.threads, parse_number("threads", text_or(layers, "threads", std::to_string(cores)),
+                                      1, kThreadsMax));
   DJINN_TRY(out.device_memory_bytes, bytes_or(layers, "device-memory", 0));
   DJINN_TRY(out.tenant_memory_bytes, bytes_or(layers, "tenant-memory", 0));
   DJINN_TRY(out.host_memory_bytes, bytes_or(layers, "host-memory", half_of_the_machine()));
   DJINN_TRY(out.policy, parse_scheduling(text_or(layers, "policy", "rr")));
-  DJINN_TRY(out.chunk_us, parse_chunk(text_or(layers, "chunk-us", "1000")));
+  DJINN_TRY(out.chunk_us, parse_number("chunk-us", text_or(layers, "chunk-us", "1000"), uint64_t{0},
+                                       kChunkMaxUs));
   DJINN_TRY(out.memory_policy, parse_policy(text_or(layers, "memory-policy", "plan")));
   DJINN_TRY(out.link_rate_bytes, bytes_or(layers, "link-rate", 0));
   const uint64_t cache =
