@@ -359,7 +359,7 @@ void Runner::left(Report last, uint64_t begin_ns) {
 }
 
 void Runner::note_time(const Task& task, uint64_t used_ns) {
-  task.run_time->last_elements.store(task.elements, std::memory_order_relaxed);
+  task.run_time->last_elements.store(task.size.elements, std::memory_order_relaxed);
   task.run_time->last_ns.store(used_ns, std::memory_order_relaxed);
   task.knowledge->ran(task.size, task.expected_ns, used_ns);
 }

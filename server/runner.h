@@ -43,9 +43,8 @@ struct Task {
   JobSize size;
   uint64_t expected_ns = 0;             // 0: nobody knows.
   JobPhase phase = JobPhase::kUnknown;  // as its plan shows
-  uint64_t elements = 0;
-  uint64_t staged_bytes = 0;  // Upload bytes that are free again when the job has ended.
-  uint64_t inline_bytes = 0;  // of work.inline_uploads
+  uint64_t staged_bytes = 0;            // Upload bytes that are free again when the job has ended.
+  uint64_t inline_bytes = 0;            // of work.inline_uploads
 };
 
 // Something the session should hear: an answer, the end of a job, or both.

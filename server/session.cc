@@ -205,7 +205,6 @@ void Session::resync() {
 Session::Place Session::prepare(PlanSlots::Decoded decoded, uint64_t payload_bytes) {
   Task task;
   task.run_time = std::move(decoded.run_time);
-  task.elements = spanned_elements(*decoded.plan, *decoded.numbers);
   task.knowledge = std::move(decoded.knowledge);
   task.size = task.knowledge->facts().size(*decoded.plan, *decoded.numbers);
   task.expected_ns = task.knowledge->expected_ns(task.size);
@@ -243,7 +242,7 @@ JobPhase Session::phase_of(const Task& task) {
 
 bool Session::may_run_here(const Task& task) const {
   return progress_.idle() && !running_paused_ && task.work.job.value >= not_here_before_job_ &&
-         is_tiny(*task.work.plan, task.elements,
+         is_tiny(*task.work.plan, task.size.elements,
                  task.run_time->last_ns.load(std::memory_order_relaxed),
                  task.run_time->last_elements.load(std::memory_order_relaxed));
 }

@@ -9,8 +9,6 @@
 namespace djinn::server {
 namespace {
 
-constexpr uint64_t kEnough = uint64_t{1} << 48;  // More is not counted, so that nothing overflows.
-
 // Where an operator has its two factors.
 struct Factors {
   std::string_view op;
@@ -37,20 +35,21 @@ constexpr std::array<std::string_view, 6> kExtends{"aten::cat",        "aten::in
 
 uint64_t times(uint64_t a, uint64_t b) {
   uint64_t out = 0;
-  return __builtin_mul_overflow(a, b, &out) ? kEnough : std::min(out, kEnough);
+  return __builtin_mul_overflow(a, b, &out) ? kManyElements : std::min(out, kManyElements);
 }
 
 uint64_t elements(const graph::Operand& operand, std::span<const int64_t> numbers) {
   uint64_t out = 1;
   for (const int64_t size : numbers.subspan(operand.sizes, operand.rank)) {
-    out = times(out, static_cast<uint64_t>(std::max<int64_t>(size, 0)));
+    if (size < 0) return kManyElements;
+    out = times(out, static_cast<uint64_t>(size));
   }
   return out;
 }
 
 uint64_t size_of(const graph::Operand& operand, std::span<const int64_t> numbers, uint32_t d) {
   if (d >= operand.rank) return 1;
-  return static_cast<uint64_t>(std::clamp<int64_t>(numbers[operand.sizes + d], 0, kEnough));
+  return static_cast<uint64_t>(std::clamp<int64_t>(numbers[operand.sizes + d], 0, kManyElements));
 }
 
 }  // namespace
@@ -93,7 +92,7 @@ JobSize PlanFacts::size(const graph::Plan& plan, std::span<const int64_t> number
   JobSize out;
   for (const graph::Operand& operand : plan.operands) {
     if (operand.slot == graph::kNone) continue;
-    out.elements = std::min(out.elements + elements(operand, numbers), kEnough);
+    out.elements = std::min(out.elements + elements(operand, numbers), kManyElements);
   }
   for (const Product& product : products_) {
     const graph::Operand& left = plan.operands[product.left];
@@ -107,7 +106,7 @@ JobSize PlanFacts::size(const graph::Plan& plan, std::span<const int64_t> number
       inner_or_columns =
           size_of(right, numbers, product.transposed || right.rank == 0 ? 0 : right.rank - 1U);
     }
-    out.flops = std::min(out.flops + times(2 * of_left, inner_or_columns), kEnough);
+    out.flops = std::min(out.flops + times(2 * of_left, inner_or_columns), kManyElements);
     if (product.convolves || product.batched || left.rank == 0) continue;
     const uint64_t inner = std::max<uint64_t>(size_of(left, numbers, left.rank - 1U), 1);
     out.rows = std::max(out.rows, of_left / inner);

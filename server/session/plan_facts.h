@@ -19,7 +19,11 @@ namespace djinn::server {
 
 inline constexpr uint64_t kDecodeRowsMax = 4;  // of a step that makes one token for each of a few
 
-// How much a job does.
+// More elements or operations are not counted, so that nothing overflows; a size below zero is as
+// many.
+inline constexpr uint64_t kManyElements = uint64_t{1} << 48;
+
+// How much a job does; at most kManyElements of each.
 struct JobSize {
   uint64_t elements = 0;  // of all operands
   uint64_t flops = 0;     // of its matrix products and convolutions

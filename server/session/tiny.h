@@ -7,7 +7,6 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 
 #include "serialization/graph/plan.h"
 
@@ -15,13 +14,10 @@ namespace djinn::server {
 
 inline constexpr uint64_t kTinyRunNs = 100'000;      // A plan that took less is tiny.
 inline constexpr uint64_t kTinyElements = 16 << 10;  // Of a fetch that has not run yet.
-inline constexpr size_t kTinyOperandsMax = 256;      // A plan with more is not looked at.
+inline constexpr size_t kTinyOperandsMax = 256;      // A plan with more is not tiny.
 
-// Elements of all operands; UINT64_MAX if the plan has too many to count or the sizes make no
-// sense.
-[[nodiscard]] uint64_t spanned_elements(const graph::Plan& plan, std::span<const int64_t> numbers);
-
-// `last_ns`, `last_elements`: of the plan's last run; UINT64_MAX: it never ran.
+// `elements`: of all operands (PlanFacts::size). `last_ns`, `last_elements`: of the plan's last
+// run; UINT64_MAX: it never ran.
 [[nodiscard]] bool is_tiny(const graph::Plan& plan, uint64_t elements, uint64_t last_ns,
                            uint64_t last_elements);
 

@@ -4,6 +4,7 @@
 // to the greeting, the plan slots and the uploads.
 //
 // Input: messages, each a byte that says which, its length in two bytes, and it.
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <string>
@@ -13,6 +14,7 @@
 #include "serialization/graph/result_meta.h"
 #include "server/memory/artifact_store.h"
 #include "server/session/greeting.h"
+#include "server/session/plan_facts.h"
 #include "server/session/plan_slots.h"
 #include "server/session/tiny.h"
 #include "server/session/uploads.h"
@@ -114,7 +116,10 @@ class Desk {
     const graph::Numbers& numbers = *(*decoded)->numbers;
     hold(numbers.size() == plan.kinds.size(), "a job has the numbers of its plan");
     hold(graph::checksum(numbers) == message.checksum, "a job has the numbers it was sent with");
-    (void)server::is_tiny(plan, server::spanned_elements(plan, numbers), UINT64_MAX, UINT64_MAX);
+    const auto size = server::PlanFacts(plan).size(plan, numbers);
+    hold(std::max(size.elements, size.flops) <= server::kManyElements,
+         "what a job does is bounded");
+    (void)server::is_tiny(plan, size.elements, UINT64_MAX, UINT64_MAX);
     const auto inline_bytes = server::inline_bytes(plan, numbers);
     if (!inline_bytes) return false;
     hold(*inline_bytes <= uint64_t{kInlineUploadBytesMax} * kOpsPerPlanMax,
