@@ -21,8 +21,6 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "client/djinn.h"
-
 namespace djinn {
 
 // The tensors of a .safetensors file by their names, on the device djinn:`device`.

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// app_with_stats: the installed header, and what the session cost. Exit status 1 if the server ran
+// app_with_stats: the installed headers, and what the session cost. Exit status 1 if the server ran
 // nothing.
 #include <djinn/djinn.h>
+#include <djinn/ghost.h>
 
 #include <cstdio>
 
