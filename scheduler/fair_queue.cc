@@ -42,18 +42,27 @@ void FairQueue::charge(Lane& lane, uint64_t used_ns) {
   if (group.at != Ranked::kNowhere) rank(group);
 }
 
+void FairQueue::moved(Lane& lane) {
+  rank(lane);
+  rank(*lane.group);
+}
+
+uint64_t FairQueue::quantum(uint64_t virtual_ns, const JobInfo& job) const {
+  return (virtual_ns + std::min(job.move_ns, affinity_ns_)) / quantum_ns_;
+}
+
 void FairQueue::rank(Lane& lane) {
-  lane.key.first = lane.virtual_ns / quantum_ns_;
+  lane.key.first = quantum(lane.virtual_ns, lane.job());
   lane.key.second = due_ns(lane.job());
   lane.group->lanes.put(lane);
 }
 
 void FairQueue::rank(Group& group) {
   const JobInfo& job = group.lanes.top()->job();
-  group.key = {.first = group.virtual_ns / quantum_ns_,
+  group.key = {.first = quantum(group.virtual_ns, job),
                .second = due_ns(job),
-               .third = job.bytes_to_move,
-               .last = group.virtual_ns};
+               .third = group.virtual_ns,
+               .last = 0};
   groups_.put(group);
 }
 

@@ -4,10 +4,11 @@
 //
 // Each has a virtual time: the device time it had over its weight. The lowest runs next; who comes
 // back is lifted to where the others are, so nobody saves up for later by being away. Within a
-// quantum of virtual time, what is due first and then what need not be moved goes first: so
-// affinity and deadlines reorder, and can never take more than a quantum from anybody.
-// For two tenants that always have jobs, |used/weight - used/weight| <= quantum + the longer of
-// their longest jobs over its weight.
+// quantum of virtual time, what is due first goes first. What has to be moved to the device before
+// it can run stands back by the time that takes, `affinity_ns` at most: so jobs whose bytes are
+// there run together, and deadlines and affinity never take more than that from anybody.
+// For two tenants that always have jobs, |used/weight - used/weight| <= quantum + affinity + the
+// longer of their longest jobs over its weight.
 // Ownership: borrows groups and lanes while they are in. Threading: plain value.
 #pragma once
 
@@ -17,10 +18,13 @@ namespace djinn::sched {
 
 class FairQueue {
  public:
-  explicit FairQueue(uint64_t quantum_ns) : quantum_ns_(quantum_ns) {}
+  explicit FairQueue(uint64_t quantum_ns, uint64_t affinity_ns = 0)
+      : quantum_ns_(quantum_ns), affinity_ns_(affinity_ns) {}
 
   void enter(Lane& lane, Group& group);
   void leave(Lane& lane);
+  // It is in, and its job's `move_ns` has changed.
+  void moved(Lane& lane);
   // Who runs next, or null.
   [[nodiscard]] Lane* choose();
   // For what it did in its group, whether it is in now or not.
@@ -30,8 +34,11 @@ class FairQueue {
  private:
   void rank(Lane& lane);
   void rank(Group& group);
+  // Which quantum a job is ranked in.
+  [[nodiscard]] uint64_t quantum(uint64_t virtual_ns, const JobInfo& job) const;
 
   const uint64_t quantum_ns_;
+  const uint64_t affinity_ns_;
   Heap<Group> groups_;
   uint64_t floor_ns_ = 0;  // what groups are lifted to
   uint64_t turns_ = 0;

@@ -51,6 +51,8 @@ class Policy {
   virtual void leave(Lane& lane) = 0;
   // One of the candidates, which stays one until `leave`.
   [[nodiscard]] virtual Choice choose(uint64_t now_ns) = 0;
+  // The candidate's `move_ns` is another one now.
+  virtual void moved(Lane& /*lane*/) {}
   // The lane has used the device for so long; it may be a candidate again.
   virtual void charge(Lane& /*lane*/, uint64_t /*used_ns*/) {}
   // Its last job has ended, and none waits.

@@ -97,6 +97,13 @@ void Scheduler::ran(SessionId session, const JobInfo& job, uint64_t used_ns, uin
   note_rest(lane, now_ns);
 }
 
+void Scheduler::set_move(SessionId session, uint64_t move_ns) {
+  Lane& lane = lanes_.at(session);
+  if (lane.jobs.empty() || lane.jobs.front().move_ns == move_ns) return;
+  lane.jobs.front().move_ns = move_ns;
+  if (lane.candidate) policy_->moved(lane);
+}
+
 void Scheduler::pause(SessionId session, bool paused, uint64_t now_ns) {
   Lane& lane = lanes_.at(session);
   lane.paused = paused;

@@ -56,6 +56,8 @@ class Scheduler {
   // A job ran that never waited, since nobody else did.
   void ran(SessionId session, const JobInfo& job, uint64_t used_ns, uint64_t now_ns);
 
+  // What its first job uses and is not on the device would be there after so long (JobInfo).
+  void set_move(SessionId session, uint64_t move_ns);
   // A paused session keeps its jobs and gets no turn.
   void pause(SessionId session, bool paused, uint64_t now_ns);
   // Forgets the session; its jobs are the caller's to drop. One that runs is charged still.

@@ -104,6 +104,9 @@ class Replay {
   // UINT64_MAX: nobody knows when; a time that has passed: now. A device whose bytes do not move
   // has nothing to do. Same threads as run.
   virtual void rest(uint64_t /*resume_ns*/) {}
+  // How long it would take to bring what the job uses and is not on the device there, in
+  // nanoseconds: an estimate. 0 where bytes do not move. Same threads as run.
+  [[nodiscard]] virtual uint64_t move_ns(const Work& /*work*/) { return 0; }
   // Any thread.
   [[nodiscard]] virtual ReplayStats stats() const = 0;
 };
@@ -136,6 +139,9 @@ class Device {
   [[nodiscard]] virtual DeviceMemory memory() const = 0;
   // The same and more, where bytes may leave the device for the host's memory. Any thread.
   [[nodiscard]] virtual TierReport tier_report() const;
+  // How often bytes have moved between the tiers; 0: never yet. As long as it stays the same, so
+  // does every Replay's `move_ns`. Any thread.
+  [[nodiscard]] virtual uint64_t moves() const { return 0; }
   // A job goes on after `Replay::run` has returned, and `run` may have to wait for earlier ones.
   [[nodiscard]] virtual bool works_on_its_own() const { return false; }
 

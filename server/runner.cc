@@ -13,6 +13,13 @@
 
 namespace djinn::server {
 
+namespace {
+
+// A decision must not cost more than what it may save, however many wait.
+constexpr size_t kLanesLooked = 64;
+
+}  // namespace
+
 // Turns what a job's Replay says into reports. The last one, which says that the job has ended, is
 // kept until that is true and the Replay has returned.
 class Runner::Reporter final : public AnswerSink {
@@ -259,6 +266,20 @@ void Runner::look_again() {
   wanted_.notify_one();
 }
 
+void Runner::note_moves() {
+  const uint64_t moves = device_.moves();
+  if (moves == 0) return;
+  const bool all = std::exchange(moves_, moves) != moves;
+  size_t looked = 0;
+  for (const auto& [session, lane] : lanes_) {
+    if (lane->is_through() || (!all && lane->move_known)) continue;
+    if (++looked > kLanesLooked) return;  // The others keep what was true before.
+    const Task& first = lane->amid ? lane->begun->task : lane->tasks.front();
+    queue_.set_move(session, lane->replay->move_ns(first.work));
+    lane->move_known = true;
+  }
+}
+
 std::optional<Runner::Due> Runner::take_due() {
   MutexLock lock(mutex_);
   if (stopping_ || !has_work()) return std::nullopt;
@@ -266,6 +287,7 @@ std::optional<Runner::Due> Runner::take_due() {
   due.closed.swap(closed_);
   due.shrinking.swap(shrinking_);
   due.resting = take_resting();
+  note_moves();
   const sched::Scheduler::Turn turn = queue_.take(now_ns());
   hold_until_ns_ = turn.hold_until_ns;
   busy_ = true;
@@ -340,6 +362,7 @@ void Runner::end(Lane& lane, uint64_t used_ns, uint64_t now) {
     MutexLock lock(mutex_);
     busy_ = false;
     lane.amid = false;
+    lane.move_known = false;
     if (last) queue_.charge(lane.session, used_ns);
     queue_.done(lane.session, now);
     if (last) --on_device_;

@@ -105,7 +105,8 @@ class Runner {
     std::unique_ptr<Begun> begun;    // Likewise. Outlives the Replay, which may be amid it.
     std::unique_ptr<Replay> replay;  // Used by whoever set busy_.
     std::deque<Task> tasks;
-    bool amid = false;  // A job has begun and has not ended.
+    bool amid = false;        // A job has begun and has not ended.
+    bool move_known = false;  // The scheduler knows how far its first job's bytes are.
     sched::SessionHints hints;
 
     [[nodiscard]] bool is_through() const { return tasks.empty() && !amid; }
@@ -140,6 +141,8 @@ class Runner {
   void publish(Report report);
   // Something has changed: who runs a job learns whether somebody waits, and who sleeps looks.
   void look_again() REQUIRES(mutex_);
+  // Tells the scheduler how far the bytes of waiting jobs are, where that may have changed.
+  void note_moves() REQUIRES(mutex_);
   [[nodiscard]] bool has_work() REQUIRES(mutex_);
   [[nodiscard]] bool rest_due() const REQUIRES(mutex_);
   // Those whose queued jobs have ended.
@@ -158,6 +161,7 @@ class Runner {
   size_t on_device_ GUARDED_BY(mutex_) = 0;  // Jobs of this thread that run, or the device's.
   std::condition_variable_any device_done_;
   LaneMap lanes_ GUARDED_BY(mutex_);
+  uint64_t moves_ GUARDED_BY(mutex_) = 0;  // of the device, when all that is known was found out
   sched::Scheduler queue_ GUARDED_BY(mutex_);
   uint64_t hold_until_ns_ GUARDED_BY(mutex_) = 0;   // No job begins before, as the policy said.
   uint64_t device_free_ns_ GUARDED_BY(mutex_) = 0;  // The last job that was left to it ended then.

@@ -30,7 +30,7 @@ struct ServerOptions {
   Access access;
   uint64_t artifact_cache_bytes = uint64_t{4} << 30;  // Kept though nobody uses them.
   size_t sessions_max = kSessionsMax;
-  std::string policy = "rr";                  // one of sched::policy_names()
+  std::string policy = "semantic";            // one of sched::policy_names()
   uint64_t chunk_ns = 1'000'000;              // A job gives way after so long; 0: never.
   std::shared_ptr<DiskCache> disk = nullptr;  // Null: artifacts end with the server.
 };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // semantic: latency-critical jobs before interactive before best-effort ones; inside a class,
-// tenants share by weight (fair_queue.h), where deadlines and bytes that need not move decide
-// within a quantum.
+// tenants share by weight (fair_queue.h), where deadlines decide within a quantum, and what is on
+// the device runs before what would have to be brought there first.
 //
 // Aging: a class that waits is served once per kAgingNs whatever comes above it, so that each of n
 // tenants of a class waits at most n times that and n longest jobs. Anticipation: a program that
@@ -18,6 +18,8 @@ namespace djinn::sched {
 namespace {
 
 constexpr uint64_t kQuantumNs = 2'000'000;
+// Bytes that come for one job and leave for the next are worth a few jobs' length of waiting.
+constexpr uint64_t kAffinityNs = 20'000'000;
 constexpr uint64_t kAgingNs = 500'000'000;
 constexpr uint64_t kHoldMaxNs = 400'000;
 constexpr uint32_t kMissesMax = 6;
@@ -38,6 +40,7 @@ class Semantic final : public Policy {
     }
   }
   void leave(Lane& lane) override { queue_of(lane).leave(lane); }
+  void moved(Lane& lane) override { queue_of(lane).moved(lane); }
 
   [[nodiscard]] Choice choose(uint64_t now_ns) override {
     size_t of = 0;
@@ -70,7 +73,7 @@ class Semantic final : public Policy {
 
  private:
   struct OfClass {
-    FairQueue queue{kQuantumNs};
+    FairQueue queue{kQuantumNs, kAffinityNs};
     uint64_t served_ns = 0;  // last, or when it came to have candidates
   };
   static size_t index(Class of) { return static_cast<size_t>(of); }
@@ -100,7 +103,7 @@ class Semantic final : public Policy {
                     .terms = {{{"class", of},
                                {"virtual_ns", lane->group->virtual_ns},
                                {"due_in_ns", due - std::min(due, now_ns)},
-                               {"bytes_to_move", job.bytes_to_move},
+                               {"move_ns", job.move_ns},
                                {"waited_ns", now_ns - job.arrived_ns}}}}};
   }
 

@@ -221,6 +221,20 @@ void Tiers::expect_use(TieredBuffer& buffer, uint64_t next_use) {
   if (mover_waits_) progress_.notify_one();
 }
 
+uint64_t Tiers::load_ns(std::span<const TieredBuffer* const> buffers) const {
+  const MutexLock lock(mutex_);
+  uint64_t bytes = 0;
+  for (const TieredBuffer* const buffer : buffers) {
+    if (buffer->device_ == nullptr) bytes += buffer->bytes_;
+  }
+  return static_cast<uint64_t>(static_cast<double>(bytes) / bytes_per_ns_);
+}
+
+uint64_t Tiers::copies() const {
+  const MutexLock lock(mutex_);
+  return copies_;
+}
+
 uint64_t Tiers::now() const {
   const MutexLock lock(mutex_);
   return now_;

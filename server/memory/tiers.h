@@ -131,6 +131,11 @@ class Tiers : public std::enable_shared_from_this<Tiers> {
   [[nodiscard]] uint64_t now() const;
   // What a job that begins will use first when, and what it needs for new bytes.
   void expect(std::span<const Use> uses, uint64_t reserve_bytes);
+  // How long it would take to bring those of them to the device that are not there, at the rate
+  // that copies had so far.
+  [[nodiscard]] uint64_t load_ns(std::span<const TieredBuffer* const> buffers) const;
+  // How many copies between the tiers have ended.
+  [[nodiscard]] uint64_t copies() const;
   // What has just arrived, and nobody has pinned.
   void expect_use(TieredBuffer& buffer, uint64_t next_use);
 

@@ -253,7 +253,7 @@ Result<Settings> resolve(const std::vector<Layer>& layers) {
   DJINN_TRY(out.device_memory_bytes, bytes_or(layers, "device-memory", 0));
   DJINN_TRY(out.tenant_memory_bytes, bytes_or(layers, "tenant-memory", 0));
   DJINN_TRY(out.host_memory_bytes, bytes_or(layers, "host-memory", half_of_the_machine()));
-  DJINN_TRY(out.policy, parse_scheduling(text_or(layers, "policy", "rr")));
+  DJINN_TRY(out.policy, parse_scheduling(text_or(layers, "policy", "semantic")));
   DJINN_TRY(out.chunk_us, parse_number("chunk-us", text_or(layers, "chunk-us", "1000"), uint64_t{0},
                                        kChunkMaxUs));
   DJINN_TRY(out.memory_policy, parse_policy(text_or(layers, "memory-policy", "plan")));

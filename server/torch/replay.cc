@@ -108,6 +108,19 @@ void TorchReplay::rest(uint64_t resume_ns) {
   rests_ = true;
 }
 
+uint64_t TorchReplay::move_ns(const Work& work) {
+  Tiers* const tiers = state_.backend.tiers();
+  if (run_) return run_->move_ns();  // It has given way; `work` is its job.
+  if (tiers == nullptr || work.numbers->size() != work.plan->kinds.size()) return 0;
+  std::vector<const TieredBuffer*> buffers;
+  for (const graph::SlotInfo& info : work.plan->slots) {
+    if (info.fresh) continue;
+    const Cell* const cell = state_.table.find(static_cast<uint64_t>((*work.numbers)[info.id]));
+    if (cell != nullptr && cell->home != nullptr) buffers.push_back(cell->home.get());
+  }
+  return tiers->load_ns(buffers);
+}
+
 void TorchReplay::end_rest() {
   if (std::exchange(rests_, false)) state_.backend.tiers()->end_rest(state_.owner.session);
 }

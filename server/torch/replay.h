@@ -23,6 +23,7 @@ class TorchReplay final : public Replay {
   [[nodiscard]] bool run(const Work& work, AnswerSink& sink, Chunk& chunk) override;
   void shrink() override;
   void rest(uint64_t resume_ns) override;
+  [[nodiscard]] uint64_t move_ns(const Work& work) override;
   [[nodiscard]] ReplayStats stats() const override;
 
  private:

@@ -49,6 +49,8 @@ class Run {
   bool run(Chunk& chunk);
   // So many of its answers are out.
   [[nodiscard]] uint32_t answered() const { return answered_; }
+  // It has given way: how long it takes to bring what its other entries use (Replay::move_ns).
+  [[nodiscard]] uint64_t move_ns() const;
 
  private:
   // -- the job's frame (run.cc)
@@ -67,6 +69,8 @@ class Run {
   void expect_touches();
   // Others have run since: the rest of the plan comes later than it was expected.
   void expect_rest();
+  // What the entries that have not run touch, in order.
+  [[nodiscard]] std::vector<Tiers::Use> rest_of_uses() const;
   // Brings what the entry touches to the device. Throws Problem.
   void pin(uint32_t entry);
   void unpin(uint32_t entry);

@@ -32,20 +32,31 @@ void Run::expect_touches() {
   tiers_->expect(uses, program_.footprint->largest_new_bytes(plan_, numbers_));
 }
 
-void Run::expect_rest() {
-  if (tiers_ == nullptr) return;
-  began_ = tiers_->now() - next_;
+std::vector<Tiers::Use> Run::rest_of_uses() const {
   std::vector<Tiers::Use> uses;
   std::vector<bool> seen(program_.slots.size());
   for (uint32_t i = next_; i < plan_.entries.size(); ++i) {
     for (const Touch& touch : program_.footprint->touches(i)) {
-      const Cell& cell = this->cell(touch.slot);
+      const Cell& cell = *program_.slots[touch.slot].cell;
       if (seen[touch.slot] || cell.home == nullptr) continue;
       seen[touch.slot] = true;
       uses.push_back({.buffer = cell.home.get(), .next_use = began_ + i});
     }
   }
-  tiers_->expect(uses, program_.footprint->largest_new_bytes(plan_, numbers_));
+  return uses;
+}
+
+void Run::expect_rest() {
+  if (tiers_ == nullptr) return;
+  began_ = tiers_->now() - next_;
+  tiers_->expect(rest_of_uses(), program_.footprint->largest_new_bytes(plan_, numbers_));
+}
+
+uint64_t Run::move_ns() const {
+  if (tiers_ == nullptr) return 0;
+  std::vector<const TieredBuffer*> buffers;
+  for (const Tiers::Use& use : rest_of_uses()) buffers.push_back(use.buffer);
+  return tiers_->load_ns(buffers);
 }
 
 void Run::pin(uint32_t entry) {

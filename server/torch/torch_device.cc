@@ -49,6 +49,10 @@ class TorchDevice final : public Device {
     const Tiers* const tiers = backend_->tiers();
     return tiers == nullptr ? Device::tier_report() : tiers->report();
   }
+  uint64_t moves() const override {
+    const Tiers* const tiers = backend_->tiers();
+    return tiers == nullptr ? 0 : tiers->copies();
+  }
   bool works_on_its_own() const override { return backend_->works_on_its_own(); }
   void set_reclaim(Reclaim reclaim) override { backend_->set_reclaim(std::move(reclaim)); }
 

@@ -186,18 +186,48 @@ TEST(Semantic, ServesAClassThatHasWaitedLongOnce) {
   EXPECT_EQ(best_effort, 3);  // after 500 ms, 1000 ms and 1500 ms
 }
 
-TEST(Semantic, PrefersWhatNeedNotMoveForAQuantumAndNoLonger) {
+// How many jobs of one millisecond the session 2 has run, whose bytes are there, before the
+// session 1 runs, whose are not.
+int jobs_before_the_one_that_moves(const std::string& tenant_of_other, uint64_t move_ns) {
   Scheduler scheduler = make("semantic");
   uint64_t now_ns = 0;
   scheduler.open({1}, "moves");
-  scheduler.open({2}, "stays");
+  scheduler.open({2}, tenant_of_other);
   for (int i = 0; i < 100; ++i) {
-    scheduler.add({1}, {.bytes_to_move = 1 << 30}, 0);
+    scheduler.add({1}, {.move_ns = move_ns}, 0);
+    scheduler.add({2}, {}, 0);
+  }
+  int before = 0;
+  while (before < 100 && run_one(scheduler, now_ns) == 2) ++before;
+  return before;
+}
+
+TEST(Semantic, PrefersWhatNeedNotMoveForAsLongAsThatWouldTake) {
+  for (const char* const other : {"moves", "another"}) {
+    EXPECT_NEAR(jobs_before_the_one_that_moves(other, 8 * kMs), 8, 2) << other;
+  }
+}
+
+TEST(Semantic, PrefersWhatNeedNotMoveForTwentyMillisecondsAtMost) {
+  for (const char* const other : {"moves", "another"}) {
+    EXPECT_NEAR(jobs_before_the_one_that_moves(other, 5000 * kMs), 20, 2) << other;
+  }
+}
+
+TEST(Semantic, LearnsThatAJobsBytesHaveCome) {
+  Scheduler scheduler = make("semantic");
+  uint64_t now_ns = 0;
+  scheduler.open({1}, "a");
+  scheduler.open({2}, "a");
+  for (int i = 0; i < 4; ++i) {
+    scheduler.add({1}, {.move_ns = 10 * kMs}, 0);
     scheduler.add({2}, {}, 0);
   }
   EXPECT_EQ(run_one(scheduler, now_ns), 2U);
-  EXPECT_EQ(run_one(scheduler, now_ns), 2U);
+  scheduler.set_move({1}, 0);
+  scheduler.set_move({2}, 10 * kMs);
   EXPECT_EQ(run_one(scheduler, now_ns), 1U);
+  EXPECT_EQ(run_one(scheduler, now_ns), 2U);  // Its next job's bytes are there, as far as it said.
 }
 
 // A session that comes back 100 us after each of its steps.

@@ -81,7 +81,8 @@ struct Storage {
 
 class FakeReplay final : public server::Replay {
  public:
-  FakeReplay(FakeDevice& device, std::string_view tenant) : device_(device), tenant_(tenant) {
+  FakeReplay(FakeDevice& device, SessionId session, std::string_view tenant)
+      : device_(device), session_(session), tenant_(tenant) {
     ++device_.replays;
   }
   ~FakeReplay() override {
@@ -99,6 +100,7 @@ class FakeReplay final : public server::Replay {
     if (suspended_) {
       must(work_ == &work, "another job than the one that gave way goes on");
     } else {
+      device_.note_begun(session_);
       begin(work);
     }
     const bool whole = run_entries(chunk);
@@ -122,6 +124,11 @@ class FakeReplay final : public server::Replay {
     must(!inside_ && !suspended_, "a session rests while a job of it runs");
     device_.resumes_at_ns = resume_ns;
     ++device_.rests;
+  }
+
+  [[nodiscard]] uint64_t move_ns(const Work& /*work*/) override {
+    must(!inside_, "a session is asked what moves while its job runs");
+    return device_.away_session == session_.value ? 1'000'000'000 : 0;
   }
 
   [[nodiscard]] server::ReplayStats stats() const override {
@@ -297,6 +304,7 @@ class FakeReplay final : public server::Replay {
   }
 
   FakeDevice& device_;
+  const SessionId session_;
   const std::string tenant_;
   const Work* work_ = nullptr;
   AnswerSink* sink_ = nullptr;
@@ -407,8 +415,18 @@ Result<> FakeDevice::admit(const graph::Plan& plan) {
   return Unit{};
 }
 
-std::unique_ptr<server::Replay> FakeDevice::open(SessionId /*session*/, std::string_view tenant) {
-  return std::make_unique<FakeReplay>(*this, tenant);
+std::vector<SessionId> FakeDevice::begun() const {
+  const MutexLock lock(mutex_);
+  return begun_;
+}
+
+void FakeDevice::note_begun(SessionId session) {
+  const MutexLock lock(mutex_);
+  begun_.push_back(session);
+}
+
+std::unique_ptr<server::Replay> FakeDevice::open(SessionId session, std::string_view tenant) {
+  return std::make_unique<FakeReplay>(*this, session, tenant);
 }
 
 server::DeviceMemory FakeDevice::memory() const {

@@ -18,6 +18,7 @@
 #include <deque>
 #include <functional>
 #include <thread>
+#include <vector>
 
 #include "serialization/base/mutex.h"
 #include "server/executor.h"
@@ -41,6 +42,7 @@ class FakeDevice final : public server::Device {
   [[nodiscard]] server::DeviceMemory memory() const override;
   void set_reclaim(Reclaim reclaim) override;
   [[nodiscard]] bool works_on_its_own() const override { return late_; }
+  [[nodiscard]] uint64_t moves() const override { return bytes_moved; }
 
   static constexpr uint64_t kSchemaOfAll = 7;  // Every operator's schema hashes to this.
 
@@ -56,8 +58,14 @@ class FakeDevice final : public server::Device {
   std::atomic<uint64_t> rests = 0;
   std::atomic<uint64_t> resumes_at_ns = 0;  // as the last rest said
 
+  // The sessions whose jobs began, in that order.
+  [[nodiscard]] std::vector<SessionId> begun() const;
+  void note_begun(SessionId session);
+
   // -- what the tests decide
-  std::atomic<bool> asleep = false;  // While it is true, whoever sleeps does not wake up.
+  std::atomic<uint64_t> bytes_moved = 0;   // as `moves` says
+  std::atomic<uint64_t> away_session = 0;  // whose bytes are not on the device: 0: nobody's
+  std::atomic<bool> asleep = false;        // While it is true, whoever sleeps does not wake up.
 
   // Takes so many bytes of the budget; kOutOfMemory if they are not there.
   Result<> allocate(uint64_t bytes);
@@ -70,8 +78,9 @@ class FakeDevice final : public server::Device {
   [[nodiscard]] bool reclaim(uint64_t bytes);
 
   const uint64_t budget_bytes_;
-  Mutex mutex_;
+  mutable Mutex mutex_;
   Reclaim reclaim_ GUARDED_BY(mutex_);
+  std::vector<SessionId> begun_ GUARDED_BY(mutex_);
 
   const bool late_;
   std::condition_variable_any wanted_;

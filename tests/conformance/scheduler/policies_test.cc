@@ -25,7 +25,7 @@ std::vector<SessionId> add_mixed(VirtualDevice& device, uint64_t until_ns) {
     const bool open = i % 3 == 0;
     out.push_back(device.add({.tenant = "t" + std::to_string(i % 50),
                               .job = {.deadline_ns = i % 4 == 0 ? 50 * kMs : kNever,
-                                      .bytes_to_move = (i % 5) << 20,
+                                      .move_ns = (i % 5) * kMs,
                                       .priority = static_cast<int32_t>(i % 7) - 3,
                                       .wanted = static_cast<Class>(i % kClasses)},
                               .run_ns = (1 + i % 6) * kMs,
@@ -94,11 +94,10 @@ TEST_P(EveryPolicy, LetsNobodyStarve) {
          .in_flight = 8}));
   }
   for (uint64_t i = 0; i < 12; ++i) {
-    all.push_back(device.add({.tenant = "meek" + std::to_string(i),
-                              .job = {.bytes_to_move = 1 << 20,
-                                      .priority = -50,
-                                      .wanted = static_cast<Class>(i % kClasses)},
-                              .run_ns = 5 * kMs}));
+    all.push_back(device.add(
+        {.tenant = "meek" + std::to_string(i),
+         .job = {.move_ns = kMs, .priority = -50, .wanted = static_cast<Class>(i % kClasses)},
+         .run_ns = 5 * kMs}));
   }
   device.run(120 * kSecond);
   for (const SessionId session : all) {
@@ -192,13 +191,14 @@ TEST_P(EveryPolicy, IsFairIfItSaysSo) {
       device.scheduler().set_terms(name, {.weight = kWeights[i]}, 0);
       for (uint64_t session = 0; session <= i; ++session) {
         device.add({.tenant = name,
-                    .job = {.deadline_ns = i == 0 ? kMs : kNever, .bytes_to_move = i << 20},
+                    .job = {.deadline_ns = i == 0 ? kMs : kNever, .move_ns = i * kMs},
                     .run_ns = kRunMs[i] * kMs,
                     .exact = false,
                     .in_flight = 2});
       }
     }
     constexpr uint64_t kQuantumNs = 2 * kMs;
+    constexpr uint64_t kMoveNs = 3 * kMs;  // the longest, less than what affinity is worth
     for (uint64_t ms = 50; ms < 10'000; ms += 7) {
       device.run(ms * kMs);
       const auto& tenants = device.scheduler().tenants();
@@ -212,7 +212,7 @@ TEST_P(EveryPolicy, IsFairIfItSaysSo) {
             return (chunk_ns == 0 ? run : std::min(run, static_cast<double>(chunk_ns))) /
                    kWeights[of];
           };
-          const double bound = std::max(longest(i), longest(j)) + kQuantumNs;
+          const double bound = std::max(longest(i), longest(j)) + kQuantumNs + kMoveNs;
           ASSERT_LE(std::abs(share(i) - share(j)), bound) << i << " and " << j << " at " << ms;
         }
       }

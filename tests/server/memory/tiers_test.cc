@@ -120,6 +120,19 @@ TEST_F(TiersTest, WhatTheHostHasAlreadyIsDroppedAndNotCopiedAgain) {
   EXPECT_EQ(tiers->stats().drops, 9U);
 }
 
+TEST_F(TiersTest, WhatIsNotOnTheDeviceTakesTimeToCome) {
+  make(2, 8, "lru");
+  const TieredBufferPtr away = page(1);
+  EXPECT_EQ(tiers->copies(), 0U);
+  const TieredBufferPtr b = page(2);
+  const TieredBufferPtr c = page(3);  // `away` has left for it.
+  EXPECT_EQ(tiers->copies(), 1U);
+  const TieredBuffer* const there[] = {b.get(), c.get()};
+  EXPECT_EQ(tiers->load_ns(there), 0U);
+  const TieredBuffer* const all[] = {away.get(), b.get(), c.get()};
+  EXPECT_GT(tiers->load_ns(all), 0U);
+}
+
 TEST_F(TiersTest, WhatWasWrittenIsCopiedOutAgain) {
   make(1, 8, "lru");
   const TieredBufferPtr a = page(1);
