@@ -4,10 +4,23 @@
 #include <algorithm>
 
 namespace djinn::sched {
+namespace {
+
+// Who comes back is where it was when it left, as seen from the others: what they had meanwhile is
+// no credit, and whoever only ran a chunk has lost nothing by it.
+uint64_t lifted(uint64_t virtual_ns, uint64_t behind_ns, uint64_t floor_ns) {
+  return std::max(virtual_ns, floor_ns - std::min(floor_ns, behind_ns));
+}
+
+uint64_t behind(uint64_t virtual_ns, uint64_t floor_ns) {
+  return floor_ns - std::min(floor_ns, virtual_ns);
+}
+
+}  // namespace
 
 void FairQueue::enter(Lane& lane, Group& group) {
-  if (group.lanes.empty()) group.virtual_ns = std::max(group.virtual_ns, floor_ns_);
-  lane.virtual_ns = std::max(lane.virtual_ns, group.floor_ns);
+  if (group.lanes.empty()) group.virtual_ns = lifted(group.virtual_ns, group.behind_ns, floor_ns_);
+  lane.virtual_ns = lifted(lane.virtual_ns, lane.behind_ns, group.floor_ns);
   lane.group = &group;
   lane.key.third = ++turns_;
   rank(lane);
@@ -17,7 +30,9 @@ void FairQueue::enter(Lane& lane, Group& group) {
 void FairQueue::leave(Lane& lane) {
   Group& group = *lane.group;
   group.lanes.drop(lane);
+  lane.behind_ns = behind(lane.virtual_ns, group.floor_ns);
   if (group.lanes.empty()) {
+    group.behind_ns = behind(group.virtual_ns, floor_ns_);
     groups_.drop(group);
   } else {
     rank(group);

@@ -3,10 +3,10 @@
 // sessions.
 //
 // Each has a virtual time: the device time it had over its weight. The lowest runs next; who comes
-// back is lifted to where the others are, so nobody saves up for later by being away. Within a
-// quantum of virtual time, what is due first goes first. What has to be moved to the device before
-// it can run stands back by the time that takes, `affinity_ns` at most: so jobs whose bytes are
-// there run together, and deadlines and affinity never take more than that from anybody.
+// back is as far behind the others as it was when it left, so nobody saves up for later by being
+// away. Within a quantum of virtual time, what is due first goes first. What has to be moved to the
+// device before it can run stands back by the time that takes, `affinity_ns` at most: so jobs whose
+// bytes are there run together, and deadlines and affinity never take more than that from anybody.
 // For two tenants that always have jobs, |used/weight - used/weight| <= quantum + affinity + the
 // longer of their longest jobs over its weight.
 // Ownership: borrows groups and lanes while they are in. Threading: plain value.

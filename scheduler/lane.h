@@ -22,6 +22,8 @@ struct Tenant;
 struct Terms {
   double weight = 1;                        // > 0: its share of the device beside others'
   Class ceiling = Class::kLatencyCritical;  // Its jobs are of this class at best.
+
+  bool operator==(const Terms&) const = default;
 };
 
 // A tenant's candidates among those that a policy compares with each other.
@@ -29,6 +31,7 @@ struct Group : Ranked {
   Tenant* tenant = nullptr;
   Heap<Lane> lanes;
   uint64_t virtual_ns = 0;  // device time over weight, lifted when it comes back
+  uint64_t behind_ns = 0;   // how far below the others it was when it left
   uint64_t floor_ns = 0;    // what its lanes are lifted to
 };
 
@@ -63,6 +66,7 @@ struct Lane : Ranked {
   // The policy's.
   Group* group = nullptr;
   uint64_t virtual_ns = 0;  // as the group's, among the tenant's lanes
+  uint64_t behind_ns = 0;   // likewise
   bool late = false;
   uint32_t holds_missed = 0;
   uint32_t rests = 0;

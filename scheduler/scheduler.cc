@@ -138,10 +138,10 @@ void Scheduler::set_policy(std::unique_ptr<Policy> policy, uint64_t now_ns) {
   policy_ = std::move(policy);
   for (auto& [session, lane] : lanes_) {
     lane.group = nullptr;
-    lane.virtual_ns = 0;
+    lane.virtual_ns = lane.behind_ns = 0;
   }
   for (auto& [name, each] : tenants_) {
-    for (Group& group : each.groups) group.virtual_ns = group.floor_ns = 0;
+    for (Group& group : each.groups) group.virtual_ns = group.floor_ns = group.behind_ns = 0;
   }
   // In the order in which they came, not in that of a hash.
   std::ranges::sort(candidates, {}, [](const Lane* lane) { return lane->session; });

@@ -69,6 +69,30 @@ TEST(VirtualDevice, ADecodingSessionFeelsAloneBesideTrainingInChunks) {
   EXPECT_GE(step_p99_ns("fcfs", true) / alone, 3);
 }
 
+TEST(VirtualDevice, SharesFollowWeightsThreeToOneWhateverTheJobsAre) {
+  for (const char* policy : {"wfq", "semantic"}) {
+    VirtualDevice device({.policy = policy, .seed = 5, .chunk_ns = kMs, .keep_latencies = false});
+    device.scheduler().set_terms("three", {.weight = 3}, 0);
+    // Who has less weight sends more and longer jobs, from more sessions.
+    device.add({.tenant = "three", .job = {}, .run_ns = 2 * kMs, .exact = false, .in_flight = 2});
+    for (int session = 0; session < 5; ++session) {
+      device.add({.tenant = "one", .job = {}, .run_ns = 30 * kMs, .exact = false, .in_flight = 8});
+    }
+    const auto used = [&](const char* tenant) {
+      return static_cast<double>(device.scheduler().tenants().at(tenant).used_ns);
+    };
+    device.run(60 * kSecond);
+    EXPECT_NEAR(used("three") / used("one"), 3, 0.01) << policy;
+    // And the other way round, from the moment on in which the operator says so.
+    const double three = used("three");
+    const double one = used("one");
+    device.scheduler().set_terms("three", {.weight = 1}, device.now_ns());
+    device.scheduler().set_terms("one", {.weight = 3}, device.now_ns());
+    device.run(120 * kSecond);
+    EXPECT_NEAR((used("one") - one) / (used("three") - three), 3, 0.01) << policy;
+  }
+}
+
 TEST(VirtualDevice, AFloodingTenantTakesNothingFromTheOthers) {
   for (const char* policy : {"wfq", "semantic"}) {
     VirtualDevice device({.policy = policy, .seed = 5, .chunk_ns = 0, .keep_latencies = true});
