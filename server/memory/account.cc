@@ -29,7 +29,7 @@ Account& Account::of(std::string_view tenant) {
   }
   all.accounts.emplace_back(new Account(tenant));
   for (size_t tier = 0; tier < kTiers; ++tier) {
-    all.accounts.back()->set_limit(static_cast<Tier>(tier), all.limits[tier]);
+    all.accounts.back()->sums_[tier].limit = all.limits[tier];
   }
   return *all.accounts.back();
 }
@@ -38,7 +38,16 @@ void Account::set_default_limit(Tier tier, uint64_t bytes) {
   Registry& all = registry();
   const MutexLock lock(all.mutex);
   all.limits[static_cast<size_t>(tier)] = bytes;
-  for (const auto& account : all.accounts) account->set_limit(tier, bytes);
+  for (const auto& account : all.accounts) {
+    if (!account->at(tier).own_limit) account->at(tier).limit = bytes;
+  }
+}
+
+void Account::set_limit(Tier tier, std::optional<uint64_t> bytes) {
+  Registry& all = registry();
+  const MutexLock lock(all.mutex);
+  at(tier).own_limit = bytes.has_value();
+  at(tier).limit = bytes.value_or(all.limits[static_cast<size_t>(tier)]);
 }
 
 std::vector<Account*> Account::all() {

@@ -9,6 +9,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,15 +24,15 @@ class Account {
   // The tenant's; made when it is asked for first.
   static Account& of(std::string_view tenant);
   [[nodiscard]] static std::vector<Account*> all();
-  // What accounts may have that have no limit of their own; those that are there, too. 0: no limit.
+  // What accounts may have that have no limit of their own, those that are there, too. 0: no limit.
   static void set_default_limit(Tier tier, uint64_t bytes);
 
   [[nodiscard]] const std::string& tenant() const { return tenant_; }
   // False, and nothing is charged: it would be more than the limit.
   bool charge(Tier tier, uint64_t bytes);
   void credit(Tier tier, uint64_t bytes) { at(tier).used -= bytes; }
-  // 0: none. What is charged stays.
-  void set_limit(Tier tier, uint64_t bytes) { at(tier).limit = bytes; }
+  // Its own; 0: none. Nothing: the default again. What is charged stays, and what comes is refused.
+  void set_limit(Tier tier, std::optional<uint64_t> bytes);
   [[nodiscard]] uint64_t used(Tier tier) const { return at(tier).used; }
   [[nodiscard]] uint64_t peak(Tier tier) const { return at(tier).peak; }
   [[nodiscard]] uint64_t limit(Tier tier) const { return at(tier).limit; }
@@ -44,6 +45,7 @@ class Account {
     std::atomic<uint64_t> used = 0;
     std::atomic<uint64_t> peak = 0;
     std::atomic<uint64_t> limit = 0;
+    bool own_limit = false;  // The registry's lock.
   };
   [[nodiscard]] Sums& at(Tier tier) { return sums_[static_cast<size_t>(tier)]; }
   [[nodiscard]] const Sums& at(Tier tier) const { return sums_[static_cast<size_t>(tier)]; }

@@ -9,6 +9,13 @@
 #include "server/clock.h"
 
 namespace djinn::server {
+namespace {
+
+constexpr uint64_t kBlockBytes = 256;  // of a block beside its bytes, at most
+
+constexpr uint64_t held(uint64_t bytes) { return bytes + kBlockBytes; }
+
+}  // namespace
 
 // -- making buffers
 
@@ -38,6 +45,7 @@ TieredBufferPtr Tiers::track(TieredBufferPtr buffer) {
   buffer->number_ = next_number_++;
   buffer->last_use_ = now_;
   tracked_bytes_ += buffer->bytes_;
+  held_bytes_[buffer->owner_.account] += held(buffer->bytes_);
   all_.push_back(buffer.get());
   return buffer;
 }
@@ -49,6 +57,7 @@ void Tiers::forget(TieredBuffer& buffer) {
   std::swap(all_[buffer.place_], all_.back());
   all_.pop_back();
   tracked_bytes_ -= buffer.bytes_;
+  held_bytes_[buffer.owner_.account] -= held(buffer.bytes_);
   if (buffer.device_ != nullptr) device_.release(buffer.device_);
   if (buffer.host_ != nullptr) host_.release(buffer.host_);
   if (buffer.prefetched_) ++stats_.wasted;
@@ -60,6 +69,27 @@ TieredBufferPtr Tiers::adopt(void* device, uint64_t bytes, const Owner& owner) {
   buffer->device_ = device;
   buffer->pins_ = 1;
   return track(std::move(buffer));
+}
+
+Result<> Tiers::may_hold(const Account* account, uint64_t bytes) {
+  const MutexLock lock(mutex_);
+  return may_hold_locked(account, bytes);
+}
+
+// All of it may have to leave for somebody else, or for what comes back.
+Result<> Tiers::may_hold_locked(const Account* account, uint64_t bytes) {
+  const uint64_t most = account == nullptr ? 0 : account->limit(Tier::kHost);
+  if (most == 0 || bytes == 0) return Unit{};
+  const bool stays = account->limit(Tier::kDevice) == 0 && device_.usage().budget == 0;
+  const uint64_t has = held_bytes_[account];
+  if (stays || (has <= most && held(bytes) <= most - has)) return Unit{};
+  ++stats_.refusals;
+  return Error{ErrorCode::kOutOfMemory,
+               "out of memory: " + std::to_string(bytes) + " bytes were asked for; tenant " +
+                   account->tenant() + " has " + std::to_string(has) + " and may have " +
+                   std::to_string(most) +
+                   " altogether, its host-memory, as all of it may have to leave the device. Free "
+                   "some, or ask the operator for more"};
 }
 
 TieredBufferPtr Tiers::stage(uint64_t bytes, const Owner& owner) {
@@ -92,8 +122,10 @@ void Tiers::let_go(TieredBuffer& buffer) {
 
 // -- using them
 
-Result<> Tiers::pin(std::span<TieredBuffer* const> buffers, uint64_t new_bytes) {
+Result<> Tiers::pin(std::span<TieredBuffer* const> buffers, uint64_t new_bytes,
+                    const Account* account) {
   const MutexLock lock(mutex_);
+  DJINN_CHECK(may_hold_locked(account, new_bytes));
   DJINN_CHECK(may_ever_fit(buffers, new_bytes));
   const uint64_t begin_ns = now_ns();
   for (TieredBuffer* const buffer : buffers) {
@@ -188,6 +220,7 @@ void Tiers::copy_in(TieredBuffer& buffer, void* memory) {
   measure(buffer.bytes_, now_ns() - begin_ns);
   buffer.device_ = memory;
   if (buffer.staged_ == nullptr && is_roomy()) drop_host_copy(buffer);
+  if (buffer.host_ != nullptr) std::erase(full_, buffer.owner_.account);
   ++copies_;
   end_move(buffer);
 }

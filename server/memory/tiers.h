@@ -16,6 +16,7 @@
 #include <memory>
 #include <span>
 #include <thread>
+#include <unordered_map>
 #include <vector>
 
 #include "serialization/base/mutex.h"
@@ -104,6 +105,10 @@ class Tiers : public std::enable_shared_from_this<Tiers> {
 
   // Takes over memory of the device. It comes pinned once.
   [[nodiscard]] TieredBufferPtr adopt(void* device, uint64_t bytes, const Owner& owner);
+  // Whether so many more bytes of this account could still leave the device in the end, so that
+  // they are nobody else's trouble: its limit of the host bounds what it has in all. kOutOfMemory
+  // names the tenant and the limit.
+  Result<> may_hold(const Account* account, uint64_t bytes);
   // Uninitialised room for bytes that arrive: on the host, or where that is full on the device. It
   // stays where it is until `let_go`. Null: nowhere.
   [[nodiscard]] TieredBufferPtr stage(uint64_t bytes, const Owner& owner);
@@ -114,9 +119,11 @@ class Tiers : public std::enable_shared_from_this<Tiers> {
 
   // Brings all of them to the device, where they stay until they are unpinned, and sets so many
   // free bytes in one part aside for what this thread allocates until then, if there is any way to:
-  // all that may move is packed for it.
-  // kOutOfMemory: what is pinned leaves no room; nothing is pinned then.
-  Result<> pin(std::span<TieredBuffer* const> buffers, uint64_t new_bytes = 0);
+  // all that may move is packed for it. The new bytes will be that account's, if there is one.
+  // kOutOfMemory: what is pinned leaves no room, or the account may not have so much (`may_hold`);
+  // nothing is pinned then.
+  Result<> pin(std::span<TieredBuffer* const> buffers, uint64_t new_bytes = 0,
+               const Account* account = nullptr);
   // They are pinned, and not in use: all others leave, and these move together, so that what is
   // free is one part. For an operator that found no room and can run again.
   void pack_around(std::span<TieredBuffer* const> pinned);
@@ -176,6 +183,7 @@ class Tiers : public std::enable_shared_from_this<Tiers> {
 
   TieredBufferPtr track(TieredBufferPtr buffer);
   void forget(TieredBuffer& buffer);
+  Result<> may_hold_locked(const Account* account, uint64_t bytes) REQUIRES(mutex_);
   Result<> may_ever_fit(std::span<TieredBuffer* const> buffers, uint64_t new_bytes)
       REQUIRES(mutex_);
   bool bring_in(TieredBuffer& buffer) REQUIRES(mutex_);
@@ -193,6 +201,8 @@ class Tiers : public std::enable_shared_from_this<Tiers> {
   // The one that the policy lets go first, of those used farther away, and of this account if there
   // is one; null: none.
   TieredBuffer* victim(double farther_than, const Account* of) REQUIRES(mutex_);
+  // It would have to be copied to the host, where its account has its limit.
+  [[nodiscard]] bool must_stay(const TieredBuffer& buffer) const REQUIRES(mutex_);
   // False: it must stay, for want of room on the host.
   bool evict(TieredBuffer& buffer) REQUIRES(mutex_);
   bool spill(TieredBuffer& buffer) REQUIRES(mutex_);
@@ -202,6 +212,8 @@ class Tiers : public std::enable_shared_from_this<Tiers> {
   void drop_host_copy(TieredBuffer& buffer) REQUIRES(mutex_);
   bool make_room_locked(uint64_t bytes, const Account* account) REQUIRES(mutex_);
   void* host_memory(uint64_t bytes, const Owner& owner) REQUIRES(mutex_);
+  // Of the account, if there is one, a copy that the device has too; false: there is none.
+  bool drop_twin(const Account* of) REQUIRES(mutex_);
   [[nodiscard]] Candidate candidate(const TieredBuffer& buffer) const REQUIRES(mutex_);
   static void await(TieredBuffer& buffer, uint64_t from_ns);
   static bool is_awaited(const TieredBuffer& buffer);
@@ -240,6 +252,10 @@ class Tiers : public std::enable_shared_from_this<Tiers> {
   Reclaim reclaim_ GUARDED_BY(mutex_);
   std::vector<TieredBuffer*> all_ GUARDED_BY(mutex_);
   uint64_t tracked_bytes_ GUARDED_BY(mutex_) = 0;  // of all of these
+  // Likewise of each account, blocks' administration included.
+  std::unordered_map<const Account*, uint64_t> held_bytes_ GUARDED_BY(mutex_);
+  // Their limits of the host are reached, and no copy of theirs is there in vain.
+  std::vector<const Account*> full_ GUARDED_BY(mutex_);
   uint64_t next_number_ GUARDED_BY(mutex_) = 1;
   Rests rests_ GUARDED_BY(mutex_);
   double bytes_per_ns_ GUARDED_BY(mutex_) = 1;     // of copies to the device, measured

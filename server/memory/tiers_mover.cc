@@ -94,7 +94,7 @@ bool Tiers::prefetch_one() {
     TieredBuffer* const leaving = victim(away + kHysteresis, limited ? account : nullptr);
     if (leaving == nullptr) return false;
     mover_begins_ = is_expected(*leaving) ? latest_begin() : now_;
-    return mover_begins_ <= now_ && evict(*leaving);
+    return mover_begins_ <= now_ && (evict(*leaving) || must_stay(*leaving));
   }
   buffer->prefetched_ = true;
   ++stats_.prefetches;

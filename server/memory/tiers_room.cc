@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Who leaves the device when room is wanted, and how. (A part of tiers.h's Tiers.)
+#include <algorithm>
 #include <utility>
 
 #include "server/memory/tiers.h"
@@ -20,7 +21,8 @@ TieredBuffer* Tiers::victim(double farther_than, const Account* of) {
   double best_rank = 0;
   for (TieredBuffer* const buffer : all_) {
     if (buffer->device_ == nullptr || buffer->pins_ > 0 || buffer->moving_ ||
-        buffer->staged_ == buffer->device_ || (of != nullptr && buffer->owner_.account != of)) {
+        buffer->staged_ == buffer->device_ || (of != nullptr && buffer->owner_.account != of) ||
+        must_stay(*buffer)) {
       continue;
     }
     const Candidate candidate = this->candidate(*buffer);
@@ -38,15 +40,39 @@ void Tiers::drop_host_copy(TieredBuffer& buffer) {
   buffer.host_current_ = false;
 }
 
-// Copies that the device has too go first, then what nobody uses.
+bool Tiers::must_stay(const TieredBuffer& buffer) const {
+  const Account* const account = buffer.owner_.account;
+  return account != nullptr && !buffer.host_current_ && buffer.host_ == nullptr &&
+         account->is_full(Tier::kHost, buffer.bytes_) &&
+         std::ranges::find(full_, account) != full_.end();
+}
+
+bool Tiers::drop_twin(const Account* of) {
+  for (TieredBuffer* const buffer : all_) {
+    const bool twice = buffer->host_ != nullptr && buffer->device_ != nullptr;
+    if (!twice || buffer->moving_ || buffer->staged_ == buffer->host_ ||
+        (of != nullptr && buffer->owner_.account != of)) {
+      continue;
+    }
+    drop_host_copy(*buffer);
+    return true;
+  }
+  return false;
+}
+
+// Copies that the device has too go first, then what nobody uses. Where an account has its limit,
+// only its own would help.
 void* Tiers::host_memory(uint64_t bytes, const Owner& owner) {
+  const auto limited = [&] {
+    return owner.account != nullptr && owner.account->is_full(Tier::kHost, bytes);
+  };
   void* memory = host_.allocate(bytes, owner);
-  for (size_t i = 0; memory == nullptr && i < all_.size(); ++i) {
-    TieredBuffer& buffer = *all_[i];
-    const bool twice = buffer.host_ != nullptr && buffer.device_ != nullptr;
-    if (!twice || buffer.moving_ || buffer.staged_ == buffer.host_) continue;
-    drop_host_copy(buffer);
+  while (memory == nullptr && drop_twin(limited() ? owner.account : nullptr)) {
     memory = host_.allocate(bytes, owner);
+  }
+  if (memory == nullptr && limited()) {
+    if (std::ranges::find(full_, owner.account) == full_.end()) full_.push_back(owner.account);
+    return nullptr;
   }
   while (memory == nullptr && reclaim_) {
     const Reclaim reclaim = reclaim_;
@@ -102,8 +128,11 @@ void Tiers::end_move(TieredBuffer& buffer) {
 }
 
 bool Tiers::evict_one(double farther_than, const Account* of) {
-  TieredBuffer* const leaving = victim(farther_than, of);
-  return leaving != nullptr && evict(*leaving);
+  while (TieredBuffer* const leaving = victim(farther_than, of)) {
+    if (evict(*leaving)) return true;
+    if (!must_stay(*leaving)) return false;  // Else the next one is asked.
+  }
+  return false;
 }
 
 bool Tiers::make_room_locked(uint64_t bytes, const Account* account) {

@@ -6,6 +6,7 @@
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Parallel.h>
+#include <c10/util/Exception.h>
 
 #include "serialization/base/limits.h"
 #include "server/memory/host_tier.h"
@@ -76,7 +77,9 @@ class CpuBackend final : public Backend {
     CpuMemory& memory = CpuMemory::instance();
     memory.set_budget(options.memory_budget_bytes);
     Account::set_default_limit(Tier::kDevice, options.tenant_budget_bytes);
-    if (options.memory_budget_bytes == 0 && options.tenant_budget_bytes == 0) return;
+    const bool limited = options.memory_budget_bytes > 0 || options.tenant_budget_bytes > 0 ||
+                         options.tenants_limited;
+    if (!limited) return;
     host_.set_budget(options.host_budget_bytes);
     tiers_ = std::make_shared<Tiers>(
         device_, host_,
@@ -100,6 +103,9 @@ class CpuBackend final : public Backend {
 
   std::shared_ptr<Buffer> stage(uint64_t bytes, const Owner& owner) override {
     if (tiers_ != nullptr && bytes >= kTieredBytesMin) {
+      if (const auto may = tiers_->may_hold(owner.account, bytes); !may) {
+        C10_THROW_ERROR(OutOfMemoryError, may.error().message);
+      }
       TieredBufferPtr home = tiers_->stage(bytes, owner);
       if (home != nullptr) return std::make_shared<StagedBuffer>(tiers_, std::move(home));
     }

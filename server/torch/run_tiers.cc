@@ -72,7 +72,7 @@ void Run::pin(uint32_t entry) {
                        plan_.entries[entry].form != graph::UploadForm::kInline;
   const uint64_t made = arrives ? 0 : program_.footprint->new_bytes(plan_, numbers_, entry);
   if (buffers.empty() && made == 0) return;
-  const auto pinned = tiers_->pin(buffers, made);
+  const auto pinned = tiers_->pin(buffers, made, session_.owner.account);
   if (!pinned) throw Problem(pinned.error().code, pinned.error().message);
   for (const Touch& touch : program_.footprint->touches(entry)) {
     Cell& cell = this->cell(touch.slot);
