@@ -142,6 +142,8 @@ class Device {
   // How often bytes have moved between the tiers; 0: never yet. As long as it stays the same, so
   // does every Replay's `move_ns`. Any thread.
   [[nodiscard]] virtual uint64_t moves() const { return 0; }
+  // What a tenant has of it is on the tenant's Account, so that limits hold.
+  [[nodiscard]] virtual bool charges_tenants() const { return true; }
   // A job goes on after `Replay::run` has returned, and `run` may have to wait for earlier ones.
   [[nodiscard]] virtual bool works_on_its_own() const { return false; }
 

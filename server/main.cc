@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <atomic>
 #include <csignal>
 #include <cstdio>
@@ -16,11 +17,13 @@
 #include <fstream>
 #include <iterator>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "server/admin/listener.h"
+#include "server/hangup.h"
 #include "server/server.h"
 #include "server/settings/settings.h"
 #include "server/torch/cpu_device.h"
@@ -42,7 +45,10 @@ constexpr const char* kExamples =
     "  djinn-server --device cuda:0 --device-memory 20GiB       a GPU, and no more of it than "
     "that\n"
     "  djinn-server --print-config > server.toml                what is set, to be edited\n"
-    "SIGTERM finishes what is queued (10 s at most) and says goodbye; a second one ends at once.\n";
+    "SIGTERM finishes what is queued (10 s at most) and says goodbye; a second one ends at once.\n"
+    "SIGHUP rereads the tokens and the config file's tables [tenants.NAME]; if something is wrong "
+    "in\n"
+    "them, nothing changes and the log says what. docs/operations.md has their keys.\n";
 
 std::atomic<Server*> stop_target = nullptr;
 std::atomic<int> signals_seen = 0;
@@ -96,14 +102,44 @@ Result<CommandLine> parse(CLI::App& app, int argc, char** argv, int& exit_code) 
 Result<Settings> load(const CommandLine& command_line) {
   std::vector<Layer> layers{command_line.flags};
   layers.push_back(settings_from_environment([](const char* name) {
-    return std::getenv(name);  // NOLINT(concurrency-mt-unsafe): there is one thread yet
+    return std::getenv(name);  // NOLINT(concurrency-mt-unsafe): nobody changes it
   }));
+  TenantTable tenants;
   if (!command_line.config_file.empty()) {
     DJINN_TRY(const std::string text, read_file(command_line.config_file));
     DJINN_TRY(Layer file, settings_from_toml(text, command_line.config_file));
     layers.push_back(std::move(file));
+    DJINN_TRY(tenants, tenants_from_toml(text, command_line.config_file));
   }
-  return resolve(layers);
+  DJINN_TRY(Settings out, resolve(layers));
+  out.tenants = std::move(tenants);
+  return out;
+}
+
+Result<Access> load_access(const Settings& settings) {
+  Access access;
+  if (!settings.token_file.empty()) {
+    DJINN_TRY(const std::string text, read_file(settings.token_file));
+    DJINN_TRY(access, Access::parse(text));
+  }
+  access.allow_anonymous(settings.allow_anonymous);
+  return access;
+}
+
+bool limits_device_memory(const TenantTable& tenants) {
+  return std::ranges::any_of(
+      tenants, [](const auto& entry) { return entry.second.device_memory_bytes.value_or(0) > 0; });
+}
+
+// What the tenants' tables say can be kept on this device.
+Result<> check_tenants(const TenantTable& tenants, const Device& device,
+                       uint64_t tenant_memory_bytes) {
+  if (limits_device_memory(tenants) && !device.charges_tenants()) {
+    return Error{ErrorCode::kInvalid,
+                 "tenants: the device " + device.name() +
+                     " does not count what a tenant has of it yet: leave device-memory out"};
+  }
+  return check_tenants(tenants, tenant_memory_bytes);
 }
 
 // A GPU comes first: LibTorch asks once whether it has CUDA, and then it must be loaded.
@@ -126,6 +162,7 @@ Result<std::unique_ptr<Device>> make_device(const Settings& settings) {
   return make_cpu_device({.memory_budget_bytes = settings.device_memory_bytes,
                           .threads = settings.threads,
                           .tenant_budget_bytes = settings.tenant_memory_bytes,
+                          .tenants_limited = limits_device_memory(settings.tenants),
                           .host_budget_bytes = settings.host_memory_bytes,
                           .memory_policy = settings.memory_policy,
                           .link_bytes_per_second = settings.link_rate_bytes});
@@ -189,20 +226,40 @@ Result<AdminListeners> listen_for_admins(Server& server, const Settings& setting
   return out;
 }
 
-Result<> serve(const Settings& settings) {
+// There is a file to read again. Else SIGHUP ends the server, as it does with a terminal's end.
+bool rereads(const CommandLine& command_line, const Settings& settings) {
+  return !command_line.config_file.empty() || !settings.token_file.empty();
+}
+
+// The tokens and the tenants, as they are in their files now. A wrong file changes nothing.
+Result<> reread(Server& server, const Device& device, const CommandLine& command_line,
+                Settings& settings) {
+  DJINN_TRY(Settings next, load(command_line));
+  DJINN_TRY(Access access, load_access(next));
+  DJINN_CHECK(check_tenants(next.tenants, device, settings.tenant_memory_bytes));
+  server.change(next.tenants, std::move(access));
+  settings.tenants = std::exchange(next.tenants, {});
+  spdlog::info("the tokens and {} tenants were reread", settings.tenants.size());
+  Settings was = settings;
+  was.tenants.clear();
+  if (to_toml(was) != to_toml(next)) {
+    spdlog::warn("what else has changed in the settings holds from the next start on");
+  }
+  return Unit{};
+}
+
+Result<> serve(const CommandLine& command_line, Settings settings) {
   ServerOptions options{.access = {}, .artifact_cache_bytes = settings.artifact_cache_bytes};
   options.policy = settings.policy;
   options.chunk_ns = settings.chunk_us * 1000;
-  if (!settings.token_file.empty()) {
-    DJINN_TRY(const std::string text, read_file(settings.token_file));
-    DJINN_TRY(options.access, Access::parse(text));
-  }
-  options.access.allow_anonymous(settings.allow_anonymous);
+  DJINN_TRY(options.access, load_access(settings));
+  options.tenants = settings.tenants;
   if (!settings.cache_dir.empty()) {
     DJINN_TRY(options.disk, DiskCache::open(settings.cache_dir, settings.disk_cache_bytes));
   }
   raise_descriptor_limit();
   DJINN_TRY(const auto device, make_device(settings));
+  DJINN_CHECK(check_tenants(settings.tenants, *device, settings.tenant_memory_bytes));
   DJINN_TRY(const auto loop, transport::make_loop({.single_thread = true}));
   Server server(*loop, *device, std::move(options));
   stop_target = &server;
@@ -210,7 +267,15 @@ Result<> serve(const Settings& settings) {
   DJINN_TRY([[maybe_unused]] const Unit listening, listen(server, settings));
   spdlog::info("device {} with LibTorch {}, I/O by {}", device->name(), device->libtorch_version(),
                loop->kind());
+  std::optional<OnHangup> on_hangup;
+  if (rereads(command_line, settings)) {
+    on_hangup.emplace([&] {
+      const auto changed = reread(server, *device, command_line, settings);
+      if (!changed) spdlog::error("nothing was changed: {}", changed.error().message);
+    });
+  }
   DJINN_TRY([[maybe_unused]] const Unit done, server.run());
+  on_hangup.reset();
   stop_target = nullptr;
   admins.clear();
   if (!server.idle()) {
@@ -240,7 +305,8 @@ int run(int argc, char** argv) {
     action.sa_handler = on_signal;
     sigaction(SIGTERM, &action, nullptr);
     sigaction(SIGINT, &action, nullptr);
-    return serve(*settings);
+    if (rereads(*command_line, *settings)) block_hangup();
+    return serve(*command_line, *settings);
   }();
   if (result) return 0;
   std::fprintf(stderr, "djinn-server: %s\n", result.error().message.c_str());

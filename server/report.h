@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "scheduler/lane.h"
 #include "scheduler/session_hints.h"
 #include "server/executor.h"
 #include "server/memory/artifact_store.h"
@@ -48,6 +49,9 @@ struct TenantReport {
   uint64_t upload_bytes = 0;
   TenantMemory device;
   TenantMemory host;
+  sched::Terms terms = {};
+  uint64_t sessions_max = 0;  // 0: no limit
+  uint64_t used_ns = 0;       // device time since the server's start
 
   void add(const SessionReport& session) {
     ++sessions;

@@ -151,6 +151,20 @@ bool Runner::try_run(SessionId session, Task& task, std::vector<Report>& reports
   return true;
 }
 
+void Runner::set_terms(std::string_view tenant, const sched::Terms& terms) {
+  MutexLock lock(mutex_);
+  queue_.set_terms(tenant, terms, now_ns());
+}
+
+std::vector<Runner::TenantUse> Runner::tenant_uses() {
+  MutexLock lock(mutex_);
+  std::vector<TenantUse> out;
+  for (const auto& [name, tenant] : queue_.tenants()) {
+    out.push_back({.tenant = name, .used_ns = tenant.used_ns});
+  }
+  return out;
+}
+
 void Runner::pause(SessionId session, bool paused) {
   MutexLock lock(mutex_);
   queue_.pause(session, paused, now_ns());

@@ -18,6 +18,8 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
+#include <string_view>
 #include <thread>
 #include <unordered_map>
 #include <vector>
@@ -74,6 +76,8 @@ class Runner {
   // What there is to report is appended to `reports`.
   // Never with a device that works on its own: the caller might wait for what it does.
   bool try_run(SessionId session, Task& task, std::vector<Report>& reports);
+  // From the next decision on.
+  void set_terms(std::string_view tenant, const sched::Terms& terms);
   // A paused session's jobs wait.
   void pause(SessionId session, bool paused);
   // Drops what can be built again, when it is the session's turn.
@@ -88,6 +92,12 @@ class Runner {
   void take_reports(std::vector<Report>& reports);
   // Nothing runs, here or on the device, is queued or waits to be freed.
   [[nodiscard]] bool idle();
+  // Of every tenant that ever had a session or terms, by name: device time since the start.
+  struct TenantUse {
+    std::string tenant;
+    uint64_t used_ns = 0;
+  };
+  [[nodiscard]] std::vector<TenantUse> tenant_uses();
   // Only while the session is open.
   [[nodiscard]] ReplayStats stats(SessionId session);
 

@@ -41,6 +41,7 @@ TenantReport report_of(const Account& account) {
 Server::Server(transport::Loop& loop, Device& device, ServerOptions options)
     : loop_(loop),
       options_(std::move(options)),
+      access_(options_.access),
       born_ns_(now_ns()),
       plans_(device),
       artifacts_(
@@ -55,7 +56,8 @@ Server::Server(transport::Loop& loop, Device& device, ServerOptions options)
              .runner = runner_,
              .artifacts = artifacts_,
              .plans = plans_,
-             .access = options_.access,
+             .access = access_,
+             .may_open = [this](std::string_view tenant) { return may_open(tenant); },
              .loop = loop,
              .closed = [this] { next_tick_ns_ = 0; },  // Who is gone is forgotten at once.
              .refuse_upload =
@@ -73,6 +75,7 @@ Server::Server(transport::Loop& loop, Device& device, ServerOptions options)
                    });
                  }} {
   device.set_reclaim([this](uint64_t bytes) { return artifacts_.evict(bytes); });
+  set_tenants(options_.tenants);
 }
 
 Server::~Server() {
@@ -89,6 +92,39 @@ Result<transport::Address> Server::listen(const transport::Address& address) {
   const transport::Address bound = listener->address();
   listeners_.push_back(std::move(listener));
   return bound;
+}
+
+void Server::set_tenants(TenantTable tenants) {
+  for (const auto& [name, was] : tenants_) tenants.try_emplace(name);  // Else what it had stays.
+  for (const auto& [name, tenant] : tenants) {
+    runner_.set_terms(name, tenant.terms);
+    Account& account = Account::of(name);
+    account.set_limit(Tier::kDevice, tenant.device_memory_bytes);
+    account.set_limit(Tier::kHost, tenant.host_memory_bytes);
+  }
+  tenants_ = std::move(tenants);
+}
+
+void Server::change(TenantTable tenants, Access access) {
+  post([this, tenants = std::move(tenants), access = std::move(access)]() mutable {
+    access_ = std::move(access);
+    set_tenants(std::move(tenants));
+  });
+}
+
+Result<> Server::may_open(std::string_view tenant) const {
+  const auto at = tenants_.find(tenant);
+  if (at == tenants_.end() || at->second.sessions_max == 0) return Unit{};
+  const auto open = std::ranges::count_if(sessions_, [&](const auto& entry) {
+    return entry.second->open() && entry.second->tenant() == tenant;
+  });
+  const uint32_t most = at->second.sessions_max;
+  if (std::cmp_less(open, most)) return Unit{};
+  return Error{ErrorCode::kExhausted,
+               "hello: tenant " + std::string(tenant) + " has " + std::to_string(open) +
+                   " sessions at a time and may have " + std::to_string(most) +
+                   ": end one of them, or ask the operator to raise \"sessions\" of [tenants." +
+                   std::string(tenant) + "] in the server's config file"};
 }
 
 void Server::accept(std::unique_ptr<transport::Connection> connection, bool local) {
@@ -199,7 +235,7 @@ void Server::trim(uint64_t now, bool restless) {
   if (!restless) ::malloc_trim(0);
 }
 
-ServerReport Server::look() const {
+ServerReport Server::look() {
   const uint64_t now = now_ns();
   ServerReport out{.device = house_.device.name(),
                    .up_ns = now - born_ns_,
@@ -212,6 +248,17 @@ ServerReport Server::look() const {
   std::map<std::string_view, TenantReport> tenants;
   for (const Account* account : Account::all()) {
     tenants[account->tenant()] = report_of(*account);
+  }
+  for (const auto& [name, settings] : tenants_) {
+    const auto at = tenants.find(name);
+    if (at == tenants.end()) continue;
+    at->second.terms = settings.terms;
+    at->second.sessions_max = settings.sessions_max;
+  }
+  for (const Runner::TenantUse& use : runner_.tenant_uses()) {
+    if (const auto at = tenants.find(use.tenant); at != tenants.end()) {
+      at->second.used_ns = use.used_ns;
+    }
   }
   for (const auto& [id, session] : sessions_) {
     if (session->closed()) continue;

@@ -11,6 +11,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
@@ -23,11 +24,13 @@
 #include "server/session.h"
 #include "server/session/plan_cache.h"
 #include "server/settings/access.h"
+#include "server/settings/tenants.h"
 
 namespace djinn::server {
 
 struct ServerOptions {
   Access access;
+  TenantTable tenants = {};
   uint64_t artifact_cache_bytes = uint64_t{4} << 30;  // Kept though nobody uses them.
   size_t sessions_max = kSessionsMax;
   std::string policy = "semantic";            // one of sched::policy_names()
@@ -52,6 +55,10 @@ class Server {
   // `run` at once. Any thread; async-signal-safe.
   void stop();
 
+  // Who may come, and what tenants may have, from now on; sessions that are there go on. Any
+  // thread.
+  void change(TenantTable tenants, Access access);
+
   // Nothing is left to do: no session, and no job of one that is gone. The thread of `run`.
   [[nodiscard]] bool idle();
 
@@ -66,6 +73,8 @@ class Server {
   [[nodiscard]] size_t session_bytes() const;
 
  private:
+  void set_tenants(TenantTable tenants);
+  [[nodiscard]] Result<> may_open(std::string_view tenant) const;
   void accept(std::unique_ptr<transport::Connection> connection, bool local);
   Result<> turn();
   void take_reports();
@@ -73,12 +82,14 @@ class Server {
   void tick(uint64_t now);
   void trim(uint64_t now, bool restless);
   void begin_drain();
-  [[nodiscard]] ServerReport look() const;
+  [[nodiscard]] ServerReport look();
   [[nodiscard]] std::chrono::nanoseconds patience() const;
   [[nodiscard]] uint64_t tick_ns() const;
 
   transport::Loop& loop_;
   const ServerOptions options_;
+  Access access_;
+  TenantTable tenants_;
   std::atomic<int> stops_ = 0;
   bool draining_ = false;
   const uint64_t born_ns_;

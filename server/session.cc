@@ -154,6 +154,7 @@ Result<> Session::hello(const codec::Hello& hello) {
     return exhausted("hello: the server has as many sessions as it may; try again in a minute");
   }
   DJINN_TRY(tenant_, check_hello(hello, house_.access, options_.local));
+  DJINN_CHECK(house_.may_open(tenant_));
   house_.runner.open(id_, tenant_);
   uploads_.set_tenant(tenant_);
   state_ = State::kOpen;

@@ -33,6 +33,8 @@ struct House {
   ArtifactStore& artifacts;
   PlanCache& plans;
   const Access& access;
+  // One more session of this tenant; kExhausted: it has as many as it may.
+  std::function<Result<>(std::string_view tenant)> may_open;
   const transport::Loop& loop;
   // Any thread: that session's upload was not what its artifact's name says.
   std::function<void()> closed;  // A connection is gone. On the loop's thread.
@@ -67,6 +69,8 @@ class Session final : public transport::FrameSink {
   void loaded(std::span<std::shared_ptr<Buffer>> artifacts);
 
   [[nodiscard]] bool closed() const { return state_ == State::kClosed; }
+  [[nodiscard]] bool open() const { return state_ == State::kOpen; }
+  [[nodiscard]] const std::string& tenant() const { return tenant_; }
   // It needs a tick soon: someone waits for an answer, or for room to send.
   [[nodiscard]] bool restless() const;
   // Memory that this session alone costs, roughly: without its Replay and what is staged.

@@ -125,6 +125,14 @@ void add_tenants(Page& page, const ServerReport& report) {
   for (const TenantReport& each : report.tenants) {
     page.sample("tenant", each.tenant, each.sessions);
   }
+  page.gauge("tenant_sessions_limit", "What it may have at a time; 0: no limit.");
+  for (const TenantReport& each : report.tenants) {
+    page.sample("tenant", each.tenant, each.sessions_max);
+  }
+  page.counter("tenant_device_microseconds_total", "Device time that its jobs used.");
+  for (const TenantReport& each : report.tenants) {
+    page.sample("tenant", each.tenant, each.used_ns / 1000);
+  }
   add_tenant_memory(page, report, "tenant_limit_bytes", "What a tenant may have; 0: no limit.",
                     &TenantMemory::limit);
   add_tenant_memory(page, report, "tenant_used_bytes", "What is allocated for it now.",

@@ -78,7 +78,11 @@ Json tenants(const ServerReport& report) {
   Json out = Json::array();
   for (const TenantReport& each : report.tenants) {
     out.push_back({{"tenant", each.tenant},
+                   {"weight", each.terms.weight},
+                   {"class", to_text(each.terms.ceiling)},
                    {"sessions", each.sessions},
+                   {"sessions_limit", each.sessions_max},
+                   {"used_ns", each.used_ns},
                    {"jobs", each.jobs},
                    {"in_flight", each.in_flight},
                    {"storages", each.storages},

@@ -35,7 +35,9 @@ struct Command {
 constexpr std::array<Command, 5> kCommands{{
     {"memory", "Device and host: budget, use and peak; what moved between them; shared weights",
      memory_text},
-    {"tenants", "One line each: the sums over its sessions, and its peak", tenants_text},
+    {"tenants",
+     "One line each: what it may have, the sums over its sessions, its device time and its peak",
+     tenants_text},
     {"sessions", "One line each: who, since when, jobs and bytes", sessions_text},
     {"plans",
      "One line each, the most used first: what it is, what its jobs take, its longest operator",

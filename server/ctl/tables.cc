@@ -91,6 +91,11 @@ std::string limit(const Json& memory) {
   return bytes == 0 ? "none" : size_text(bytes);
 }
 
+std::string sessions_limit(const Json& tenant) {
+  const uint64_t most = number(tenant, "sessions_limit");
+  return most == 0 ? "none" : std::to_string(most);
+}
+
 std::string age_text(double seconds) {
   const auto whole = static_cast<uint64_t>(seconds);
   if (whole < 120) return std::to_string(whole) + " s";
@@ -149,15 +154,18 @@ std::string memory_text(const Json& page) {
 }
 
 std::string tenants_text(const Json& page) {
-  Table table({"TENANT", "SESSIONS", "JOBS", "STORAGES", "BYTES", "SHARED", "UPLOADED", "ON DEVICE",
-               "PEAK", "LIMIT", "ON HOST", "PEAK"},
-              1);
+  Table table(
+      {"TENANT", "CLASS", "WEIGHT", "SESSIONS", "LIMIT", "JOBS", "DEVICE TIME", "STORAGES", "BYTES",
+       "SHARED", "UPLOADED", "ON DEVICE", "PEAK", "LIMIT", "ON HOST", "PEAK", "LIMIT"},
+      2);
   for (const Json& each : page.at("tenants")) {
-    table.add({text(each, "tenant"), count(each, "sessions"), count(each, "jobs"),
-               count(each, "storages"), size(each, "storage_bytes"), size(each, "shared_bytes"),
-               size(each, "upload_bytes"), size(each.at("device"), "used_bytes"),
-               size(each.at("device"), "peak_bytes"), limit(each.at("device")),
-               size(each.at("host"), "used_bytes"), size(each.at("host"), "peak_bytes")});
+    table.add({text(each, "tenant"), text(each, "class"), each.at("weight").dump(),
+               count(each, "sessions"), sessions_limit(each), count(each, "jobs"),
+               time_text(each, "used_ns"), count(each, "storages"), size(each, "storage_bytes"),
+               size(each, "shared_bytes"), size(each, "upload_bytes"),
+               size(each.at("device"), "used_bytes"), size(each.at("device"), "peak_bytes"),
+               limit(each.at("device")), size(each.at("host"), "used_bytes"),
+               size(each.at("host"), "peak_bytes"), limit(each.at("host"))});
   }
   return table.text();
 }

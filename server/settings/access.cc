@@ -4,6 +4,8 @@
 #include <openssl/crypto.h>
 #include <openssl/sha.h>
 
+#include "server/settings/tenants.h"
+
 namespace djinn::server {
 namespace {
 
@@ -45,7 +47,7 @@ Result<Access> Access::parse(std::string_view text) {
 
 Result<std::string> Access::tenant(std::string_view token, bool local) const {
   if (token.empty()) {
-    if (local || anonymous_everywhere_) return std::string("anonymous");
+    if (local || anonymous_everywhere_) return std::string(kAnonymousTenant);
     return Error{ErrorCode::kDenied,
                  "hello: this server wants a token from clients that are not on its machine"};
   }

@@ -215,6 +215,7 @@ Result<Layer> settings_from_toml(std::string_view text, const std::string& path)
   }
   for (const auto& [key, node] : table) {
     const std::string name(key.str());
+    if (name == "tenants") continue;
     const auto& infos = setting_infos();
     if (std::ranges::none_of(infos, [&](const SettingInfo& info) { return name == info.name; })) {
       return wrong(path, "there is no setting \"" + name + "\"");
@@ -299,6 +300,8 @@ std::string to_toml(const Settings& settings) {
   };
   std::ostringstream out;
   out << table << "\n";
+  const std::string tenants = to_toml(settings.tenants);
+  if (!tenants.empty()) out << "\n" << tenants;
   return out.str();
 }
 

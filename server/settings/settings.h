@@ -16,6 +16,7 @@
 
 #include "serialization/base/result.h"
 #include "serialization/transport/connection.h"
+#include "server/settings/tenants.h"
 
 namespace djinn::server {
 
@@ -39,6 +40,7 @@ struct Settings {
   std::string port_file;                      // Empty: none is written.
   std::optional<transport::Address> admin;    // a unix socket
   std::optional<transport::Address> metrics;  // over TCP
+  TenantTable tenants;                        // Of the file only: neither flag nor variable.
 };
 
 // One source's settings: name -> values, as text.
@@ -54,10 +56,11 @@ struct SettingInfo {
 // DJINN_SERVER_LISTEN and so on; several addresses are separated by commas.
 using GetEnv = std::function<const char*(const char*)>;
 [[nodiscard]] Layer settings_from_environment(const GetEnv& get);
-// kInvalid names the line, or the key that is unknown.
+// kInvalid names the line, or the key that is unknown. Its tables of tenants are
+// tenants_from_toml's.
 Result<Layer> settings_from_toml(std::string_view text, const std::string& path);
 
-// The first layer wins. kInvalid names the setting and what it accepts.
+// The first layer wins. kInvalid names the setting and what it accepts. No layer has tenants.
 Result<Settings> resolve(const std::vector<Layer>& layers);
 
 // What settings_from_toml reads back.

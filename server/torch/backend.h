@@ -46,6 +46,8 @@ class Backend {
   // are checked before.
   [[nodiscard]] virtual bool dies_of_bad_indices() const { return false; }
   [[nodiscard]] virtual bool works_on_its_own() const { return false; }
+  // As Device's.
+  [[nodiscard]] virtual bool charges_tenants() const { return true; }
   // May be called when memory is short (see Device).
   // NOLINTNEXTLINE(performance-unnecessary-value-param): who overrides it keeps it.
   virtual void set_reclaim(Device::Reclaim /*reclaim*/) {}

@@ -53,6 +53,7 @@ class TorchDevice final : public Device {
     const Tiers* const tiers = backend_->tiers();
     return tiers == nullptr ? 0 : tiers->copies();
   }
+  bool charges_tenants() const override { return backend_->charges_tenants(); }
   bool works_on_its_own() const override { return backend_->works_on_its_own(); }
   void set_reclaim(Reclaim reclaim) override { backend_->set_reclaim(std::move(reclaim)); }
 

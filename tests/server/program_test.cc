@@ -9,7 +9,10 @@
 #include <csignal>
 #include <cstdio>
 #include <fstream>
+#include <iterator>
+#include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -40,10 +43,11 @@ Said say(const std::string& args) {
   return said;
 }
 
-// A server in a process of its own, on any free port.
+// A server in a process of its own, on any free port. What it logs goes to the file, if one is
+// named.
 class Process {
  public:
-  explicit Process(std::vector<std::string> args) {
+  explicit Process(std::vector<std::string> args, const std::string& log = "") {
     std::array<int, 2> ends{};
     if (pipe2(ends.data(), O_CLOEXEC) != 0) std::abort();
     args.insert(args.begin(), {program(), "--listen", "tcp://127.0.0.1:0", "--device", "cpu"});
@@ -54,6 +58,7 @@ class Process {
     pid_ = fork();
     if (pid_ == 0) {
       dup2(ends[1], STDOUT_FILENO);
+      if (!log.empty()) dup2(open(log.c_str(), O_CREAT | O_WRONLY | O_TRUNC, 0600), STDERR_FILENO);
       execv(argv[0], argv.data());
       _exit(127);
     }
@@ -99,7 +104,7 @@ transport::Address address_in(const std::string& line) {
 TEST(Program, ExplainsItself) {
   const Said help = say("--help");
   EXPECT_EQ(help.status, 0);
-  for (const char* word : {"DJINN_SERVER=", "--listen", "--device-memory", "SIGTERM"}) {
+  for (const char* word : {"DJINN_SERVER=", "--listen", "--device-memory", "SIGTERM", "SIGHUP"}) {
     EXPECT_THAT(help.text, HasSubstr(word));
   }
   EXPECT_THAT(say("--version").text, HasSubstr("djinn-server 0."));
@@ -160,6 +165,122 @@ TEST(Program, EndsAtOnceAtTheSecondSignal) {
   const auto begin = std::chrono::steady_clock::now();
   EXPECT_EQ(process.wait(), 1);
   EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::milliseconds(500));
+}
+
+// -- tenants of a config file
+
+std::string write(const std::string& name, const std::string& text) {
+  const std::string path = ::testing::TempDir() + "/" + name;
+  std::ofstream(path) << text;
+  return path;
+}
+
+bool log_says(const std::string& path, const std::string& text) {
+  for (int i = 0; i < 1000; ++i) {
+    std::ifstream in(path);
+    const std::string all{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+    if (all.find(text) != std::string::npos) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  return false;
+}
+
+bool greets(WireClient& client, const char* token) {
+  codec::Hello hello = WireClient::usual_hello();
+  hello.token = token;
+  return client.hello(hello).has_value();
+}
+
+// Uploads so many bytes and keeps them; what came of it.
+std::optional<WireFrame> keep(WireClient& client, std::vector<Tensor>& kept, size_t bytes) {
+  kept.push_back(make_tensor(client, static_cast<int64_t>(bytes / sizeof(float))));
+  Tensor& tensor = kept.back();
+  client.send(transport::FrameKind::kUpload,
+              codec::Upload{.upload = client.next_upload, .artifact = {}},
+              to_bytes(std::vector<float>(bytes / sizeof(float), 3)));
+  client.submit([&](graph::PlanWriter& writer) {
+    record_upload(writer, tensor, graph::UploadForm::kStream);
+    record_fetch(writer, tensor);
+  });
+  return client.receive_answer();
+}
+
+TEST(Program, NamesTheTableAndTheKeyThatAreWrong) {
+  for (const char* line : {"weight = 0", "class = \"urgent\"", "sessions = -1", "colour = 3",
+                           "device-memory = \"2GiB\"\nhost-memory = \"1GiB\""}) {
+    const std::string path =
+        write("djinn-wrong.toml", std::string("[tenants.alice]\n") + line + "\n");
+    const Said said = say("--device cpu --listen tcp://127.0.0.1:0 --config " + path);
+    EXPECT_NE(said.status, 0) << line;
+    EXPECT_THAT(said.text, HasSubstr("[tenants.alice]")) << line;
+  }
+}
+
+TEST(Program, KeepsATenantToItsShareOfTheHostAndOthersToTheirs) {
+  const std::string tokens = write("djinn-share.tokens", "a=alice\nb=bob\n");
+  const std::string config =
+      write("djinn-share.toml",
+            "device-memory = \"8MiB\"\ntoken-file = \"" + tokens + "\"\n" +
+                "[tenants.alice]\ndevice-memory = \"4MiB\"\nhost-memory = \"6MiB\"\n");
+  Process process({"--config", config, "--log-level", "off"});
+  const auto address = address_in(process.line());
+  WireClient alice(address);
+  WireClient bob(address);
+  ASSERT_TRUE(greets(alice, "a") && greets(bob, "b"));
+  constexpr size_t kMiB = 1 << 20;
+  std::vector<Tensor> hers;
+  std::vector<Tensor> his;
+  for (int i = 0; i < 5; ++i) {
+    const auto answer = keep(alice, hers, kMiB);
+    ASSERT_TRUE(answer && answer->kind == transport::FrameKind::kFetched) << i;
+  }
+  const auto refused = keep(alice, hers, kMiB);
+  ASSERT_TRUE(refused && refused->kind == transport::FrameKind::kFailed);
+  const auto failed = refused->as<codec::Failed>();
+  EXPECT_EQ(static_cast<ErrorCode>(failed.code), ErrorCode::kOutOfMemory);
+  EXPECT_THAT(std::string(failed.message), HasSubstr("tenant alice"));
+  EXPECT_THAT(std::string(failed.message), HasSubstr("host-memory"));
+  for (int i = 0; i < 12; ++i) {  // More than the device has, so that hers have to leave.
+    const auto answer = keep(bob, his, kMiB);
+    ASSERT_TRUE(answer && answer->kind == transport::FrameKind::kFetched) << i;
+  }
+  for (size_t i = 0; i < 5; ++i) {
+    const auto back =
+        alice.fetch([&](graph::PlanWriter& writer) { record_fetch(writer, hers[i]); });
+    EXPECT_EQ(back, std::vector<float>(kMiB / sizeof(float), 3)) << i;
+  }
+}
+
+TEST(Program, RereadsTokensAndTenantsAndNothingThatIsWrong) {
+  const std::string tokens = write("djinn-reread.tokens", "a=alice\n");
+  const std::string top = "token-file = \"" + tokens + "\"\n";
+  const std::string config = write("djinn-reread.toml", top + "[tenants.alice]\nsessions = 1\n");
+  const std::string log = ::testing::TempDir() + "/djinn-reread.log";
+  Process process({"--config", config}, log);
+  const auto address = address_in(process.line());
+  WireClient first(address);
+  ASSERT_TRUE(greets(first, "a"));
+  {
+    WireClient second(address);
+    EXPECT_FALSE(greets(second, "a")) << "one session at a time";
+  }
+  write("djinn-reread.toml", top + "[tenants.alice]\nsessions = none\n");
+  process.signal(SIGHUP);
+  EXPECT_TRUE(log_says(log, "nothing was changed: ")) << "the file is wrong";
+  {
+    WireClient second(address);
+    EXPECT_FALSE(greets(second, "a"));
+  }
+  write("djinn-reread.toml", top + "threads = 1\n[tenants.alice]\nsessions = 2\n[tenants.bob]\n");
+  write("djinn-reread.tokens", "a=alice\nb=bob\n");
+  process.signal(SIGHUP);
+  EXPECT_TRUE(log_says(log, "2 tenants were reread"));
+  EXPECT_TRUE(log_says(log, "from the next start on")) << "threads stay as they are";
+  WireClient second(address);
+  EXPECT_TRUE(greets(second, "a"));
+  WireClient newcomer(address);
+  EXPECT_TRUE(greets(newcomer, "b")) << "a token that was not there at the start";
+  EXPECT_EQ(first.stats().jobs_executed, 0U) << "who was there goes on";
 }
 
 }  // namespace

@@ -34,12 +34,11 @@ void must(bool good, const char* what) {
   std::abort();
 }
 
+// The bytes are taken already.
 class FakeBuffer final : public server::Buffer {
  public:
   FakeBuffer(FakeDevice& device, uint64_t bytes, server::Account& account)
-      : device_(device), account_(account), bytes_(bytes), data_(new std::byte[bytes]) {
-    account_.charge(server::Tier::kDevice, bytes_);
-  }
+      : device_(device), account_(account), bytes_(bytes), data_(new std::byte[bytes]) {}
   ~FakeBuffer() override {
     account_.credit(server::Tier::kDevice, bytes_);
     device_.free(bytes_);
@@ -401,8 +400,15 @@ bool FakeDevice::reclaim(uint64_t bytes) {
 
 Result<std::shared_ptr<server::Buffer>> FakeDevice::stage(uint64_t bytes, std::string_view tenant) {
   if (bytes > (uint64_t{1} << 36)) return Error{ErrorCode::kOutOfMemory, "that much is nowhere"};
-  DJINN_TRY([[maybe_unused]] const Unit done, allocate(bytes));
-  return std::make_shared<FakeBuffer>(*this, bytes, server::Account::of(tenant));
+  server::Account& account = server::Account::of(tenant);
+  if (!account.charge(server::Tier::kDevice, bytes)) {
+    return Error{ErrorCode::kOutOfMemory, "tenant " + account.tenant() + " has its limit"};
+  }
+  if (const auto taken = allocate(bytes); !taken) {
+    account.credit(server::Tier::kDevice, bytes);
+    return taken.error();
+  }
+  return std::make_shared<FakeBuffer>(*this, bytes, account);
 }
 
 Result<> FakeDevice::admit(const graph::Plan& plan) {

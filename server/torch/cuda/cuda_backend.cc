@@ -59,6 +59,7 @@ class CudaBackend final : public Backend {
   }
   [[nodiscard]] bool dies_of_bad_indices() const override { return true; }
   [[nodiscard]] bool works_on_its_own() const override { return true; }
+  [[nodiscard]] bool charges_tenants() const override { return false; }
   void set_reclaim(Device::Reclaim reclaim) override {
     const std::scoped_lock lock(reclaim_mutex_);
     reclaim_ = std::move(reclaim);

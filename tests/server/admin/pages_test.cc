@@ -43,7 +43,10 @@ ServerReport report() {
                        .shared_bytes = 46,
                        .upload_bytes = 47,
                        .device = {.limit = 91, .used = 92, .peak = 93},
-                       .host = {.limit = 94, .used = 95, .peak = 96}}},
+                       .host = {.limit = 94, .used = 95, .peak = 96},
+                       .terms = {.weight = 2.5, .ceiling = sched::Class::kInteractive},
+                       .sessions_max = 48,
+                       .used_ns = 49'000}},
           .artifacts = {.offers = 51,
                         .hits = 52,
                         .bytes_saved = 53,
@@ -113,7 +116,8 @@ TEST(Pages, SessionsAndTenantsHaveEveryFigure) {
     "age_seconds": 1.5, "jobs": 31, "in_flight": 32, "storages": 33, "storage_bytes": 34,
     "shared_bytes": 35, "upload_bytes": 36}]})"));
   EXPECT_EQ(parsed("/tenants"), nlohmann::json::parse(R"({"tenants": [{
-    "tenant": "alice", "sessions": 41, "jobs": 42, "in_flight": 43, "storages": 44,
+    "tenant": "alice", "weight": 2.5, "class": "interactive", "sessions": 41,
+    "sessions_limit": 48, "used_ns": 49000, "jobs": 42, "in_flight": 43, "storages": 44,
     "storage_bytes": 45, "shared_bytes": 46, "upload_bytes": 47,
     "device": {"limit_bytes": 91, "used_bytes": 92, "peak_bytes": 93},
     "host": {"limit_bytes": 94, "used_bytes": 95, "peak_bytes": 96}}]})"));
@@ -190,6 +194,8 @@ TEST(Pages, MetricsAreWhatPrometheusReads) {
       {"djinn_disk_failed_writes_total", 108},
       {"djinn_sessions", 1},
       {"djinn_tenant_sessions{tenant=\"alice\"}", 41},
+      {"djinn_tenant_sessions_limit{tenant=\"alice\"}", 48},
+      {"djinn_tenant_device_microseconds_total{tenant=\"alice\"}", 49},
       {"djinn_tenant_limit_bytes{tenant=\"alice\",tier=\"device\"}", 91},
       {"djinn_tenant_used_bytes{tenant=\"alice\",tier=\"device\"}", 92},
       {"djinn_tenant_peak_bytes{tenant=\"alice\",tier=\"device\"}", 93},

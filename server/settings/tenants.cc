@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/settings/tenants.h"
+
+#include <toml++/toml.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <sstream>
+
+#include "server/settings/byte_size.h"
+
+namespace djinn::server {
+namespace {
+
+constexpr double kWeightMin = 0.001;
+constexpr double kWeightMax = 1000;
+constexpr int64_t kSessionsLimitMax = 1'000'000;
+constexpr size_t kNameBytesMax = 256;
+
+Error wrong(const std::string& why) { return {ErrorCode::kInvalid, why}; }
+
+Result<> read_weight(const toml::node& node, TenantSettings& out) {
+  const auto number = node.is_number() ? node.value<double>() : std::nullopt;
+  if (!number || !std::isfinite(*number) || *number < kWeightMin || *number > kWeightMax) {
+    return wrong("is no number from 0.001 to 1000");
+  }
+  out.terms.weight = *number;
+  return Unit{};
+}
+
+Result<> read_class(const toml::node& node, TenantSettings& out) {
+  const auto text = node.value_exact<std::string>().value_or("");
+  for (size_t i = 0; i < sched::kClasses; ++i) {
+    const auto each = static_cast<sched::Class>(i);
+    if (text != to_text(each)) continue;
+    out.terms.ceiling = each;
+    return Unit{};
+  }
+  return wrong("is none of \"latency-critical\", \"interactive\", \"best-effort\"");
+}
+
+Result<uint64_t> read_bytes(const toml::node& node) {
+  const auto number = node.value_exact<int64_t>();
+  if (number && *number >= 0) return static_cast<uint64_t>(*number);
+  const auto text = node.value_exact<std::string>();
+  if (!text) return wrong("is no size: write 1500000, \"512M\", \"2GiB\" or \"2GB\"");
+  return parse_bytes(*text);
+}
+
+Result<> read_device_memory(const toml::node& node, TenantSettings& out) {
+  DJINN_TRY(out.device_memory_bytes, read_bytes(node));
+  return Unit{};
+}
+
+Result<> read_host_memory(const toml::node& node, TenantSettings& out) {
+  DJINN_TRY(out.host_memory_bytes, read_bytes(node));
+  return Unit{};
+}
+
+Result<> read_sessions(const toml::node& node, TenantSettings& out) {
+  const auto number = node.value_exact<int64_t>();
+  if (!number || *number < 1 || *number > kSessionsLimitMax) {
+    return wrong("is no number from 1 to 1000000");
+  }
+  out.sessions_max = static_cast<uint32_t>(*number);
+  return Unit{};
+}
+
+struct Key {
+  std::string_view name;
+  Result<> (*read)(const toml::node& node, TenantSettings& out);
+};
+constexpr std::array<Key, 5> kKeys{{{"weight", read_weight},
+                                    {"class", read_class},
+                                    {"device-memory", read_device_memory},
+                                    {"host-memory", read_host_memory},
+                                    {"sessions", read_sessions}}};
+
+Result<TenantSettings> read_tenant(const toml::table& table) {
+  TenantSettings out;
+  for (const auto& [key, node] : table) {
+    const auto* const known = std::ranges::find(kKeys, key.str(), &Key::name);
+    if (known == kKeys.end()) {
+      std::string names;
+      for (const Key& each : kKeys) names += (names.empty() ? "" : ", ") + std::string(each.name);
+      return wrong("there is no \"" + std::string(key.str()) + "\" of a tenant; there are " +
+                   names);
+    }
+    const auto read = known->read(node, out);
+    if (!read) return wrong(std::string(known->name) + ": " + read.error().message);
+  }
+  return out;
+}
+
+}  // namespace
+
+Result<TenantTable> tenants_from_toml(std::string_view text, const std::string& path) {
+  TenantTable out;
+  toml::table table;
+  try {
+    table = toml::parse(text);
+  } catch (const toml::parse_error& e) {
+    return wrong(path + ": line " + std::to_string(e.source().begin.line) + ": " +
+                 std::string(e.description()));
+  }
+  const toml::node* const tenants = table.get("tenants");
+  if (tenants == nullptr) return out;
+  if (!tenants->is_table()) {
+    return wrong(path + ": tenants is no table: write [tenants.NAME] and its keys below");
+  }
+  for (const auto& [key, node] : *tenants->as_table()) {
+    const std::string name(key.str());
+    const std::string where = path + ": [tenants." + name + "]: ";
+    if (name.empty() || name.size() > kNameBytesMax) {
+      return wrong(where + "a tenant's name has 1 to 256 bytes");
+    }
+    if (!node.is_table()) return wrong(where + "is no table: write [tenants.NAME] and its keys");
+    const auto tenant = read_tenant(*node.as_table());
+    if (!tenant) return wrong(where + tenant.error().message);
+    out.emplace(name, *tenant);
+  }
+  return out;
+}
+
+std::string to_toml(const TenantTable& tenants) {
+  if (tenants.empty()) return {};
+  toml::table tables;
+  for (const auto& [name, tenant] : tenants) {
+    toml::table table{{"weight", tenant.terms.weight},
+                      {"class", std::string(to_text(tenant.terms.ceiling))}};
+    if (tenant.device_memory_bytes) {
+      table.insert("device-memory", bytes_text(*tenant.device_memory_bytes));
+    }
+    if (tenant.host_memory_bytes > 0) {
+      table.insert("host-memory", bytes_text(tenant.host_memory_bytes));
+    }
+    if (tenant.sessions_max > 0) table.insert("sessions", int64_t{tenant.sessions_max});
+    tables.insert(name, std::move(table));
+  }
+  std::ostringstream out;
+  out << toml::table{{"tenants", std::move(tables)}} << "\n";
+  return out.str();
+}
+
+Result<> check_tenants(const TenantTable& tenants, uint64_t tenant_memory_bytes) {
+  for (const auto& [name, tenant] : tenants) {
+    const uint64_t host = tenant.host_memory_bytes;
+    const uint64_t device = tenant.device_memory_bytes.value_or(tenant_memory_bytes);
+    if (host == 0 || device <= host) continue;
+    return wrong("[tenants." + name + "]: host-memory: " + bytes_text(host) + " is less than the " +
+                 bytes_text(device) +
+                 " that it may have of the device, and all of that may have to leave: raise it, "
+                 "or lower device-memory");
+  }
+  return Unit{};
+}
+
+}  // namespace djinn::server

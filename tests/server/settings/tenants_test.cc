@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+// Tenants' tables as operators write them.
+#include "server/settings/tenants.h"
+
+#include <gmock/gmock.h>
+
+#include <gtest/gtest.h>
+
+#include "server/settings/settings.h"
+
+namespace djinn::server {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+constexpr uint64_t kGiB = uint64_t{1} << 30;
+
+TEST(Tenants, AreReadFromTheirTables) {
+  const auto tenants = tenants_from_toml(
+      "threads = 3\n"
+      "[tenants.alice]\n"
+      "weight = 3\nclass = \"interactive\"\ndevice-memory = \"2GiB\"\nhost-memory = 4096\n"
+      "sessions = 8\n"
+      "[tenants.\"bob o'c\"]\n"
+      "weight = 0.5\ndevice-memory = 0\n"
+      "[tenants.carol]\n",
+      "x.toml");
+  ASSERT_TRUE(tenants) << tenants.error().message;
+  ASSERT_EQ(tenants->size(), 3U);
+  EXPECT_EQ(tenants->at("alice"),
+            (TenantSettings{.terms = {.weight = 3, .ceiling = sched::Class::kInteractive},
+                            .device_memory_bytes = 2 * kGiB,
+                            .host_memory_bytes = 4096,
+                            .sessions_max = 8}));
+  EXPECT_EQ(tenants->at("bob o'c").terms.weight, 0.5);
+  EXPECT_EQ(tenants->at("bob o'c").device_memory_bytes, 0U) << "no limit, whatever others have";
+  EXPECT_EQ(tenants->at("carol"), TenantSettings{}) << "the defaults";
+  EXPECT_TRUE(tenants_from_toml("threads = 3", "x.toml")->empty());
+}
+
+TEST(Tenants, AFileWithThemIsAFileOfSettingsToo) {
+  const auto layer = settings_from_toml("threads = 3\n[tenants.alice]\nweight = 2\n", "x.toml");
+  ASSERT_TRUE(layer) << layer.error().message;
+  EXPECT_EQ(resolve({*layer})->threads, 3);
+}
+
+TEST(Tenants, AWrongTableIsNamedWithItsKeyAndItsCure) {
+  const std::vector<std::pair<std::string, std::string>> wrong{
+      {"weight = 0", "0.001"},
+      {"weight = -1", "0.001"},
+      {"weight = nan", "0.001"},
+      {"weight = 2000", "1000"},
+      {"weight = \"3\"", "0.001"},
+      {"weight = true", "0.001"},
+      {"class = \"urgent\"", "best-effort"},
+      {"class = 1", "best-effort"},
+      {"device-memory = \"much\"", "2GiB"},
+      {"device-memory = 1.5", "2GiB"},
+      {"host-memory = -1", "2GiB"},
+      {"sessions = 0", "1 to 1000000"},
+      {"sessions = \"4\"", "1 to 1000000"},
+      {"token = \"s3cret\"", "weight, class"},
+      {"threads = 2", "weight, class"}};
+  for (const auto& [line, cure] : wrong) {
+    const auto tenants = tenants_from_toml("[tenants.alice]\n" + line + "\n", "x.toml");
+    ASSERT_FALSE(tenants) << line;
+    EXPECT_EQ(tenants.error().code, ErrorCode::kInvalid);
+    EXPECT_THAT(tenants.error().message,
+                AllOf(HasSubstr("x.toml"), HasSubstr("[tenants.alice]"),
+                      HasSubstr(line.substr(0, line.find(' '))), HasSubstr(cure)));
+  }
+  EXPECT_THAT(tenants_from_toml("tenants = 3", "x.toml").error().message,
+              HasSubstr("[tenants.NAME]"));
+  EXPECT_THAT(tenants_from_toml("[tenants]\nalice = 3", "x.toml").error().message,
+              HasSubstr("[tenants.alice]"));
+  EXPECT_THAT(tenants_from_toml("[tenants.\"\"]\n", "x.toml").error().message,
+              HasSubstr("1 to 256"));
+  EXPECT_THAT(tenants_from_toml("[tenants.a\n", "x.toml").error().message, HasSubstr("line 1"));
+}
+
+TEST(Tenants, ComeBackFromTheTomlOfTheSettings) {
+  Settings settings = resolve({}).value();
+  settings.tenants["a.b \"c\""] = {.terms = {.weight = 0.25, .ceiling = sched::Class::kBestEffort},
+                                   .device_memory_bytes = 0,
+                                   .host_memory_bytes = 3 * kGiB,
+                                   .sessions_max = 7};
+  settings.tenants["plain"] = {};
+  const std::string text = to_toml(settings);
+  ASSERT_TRUE(settings_from_toml(text, "printed")) << text;
+  const auto again = tenants_from_toml(text, "printed");
+  ASSERT_TRUE(again) << again.error().message << "\n" << text;
+  EXPECT_EQ(*again, settings.tenants);
+}
+
+TEST(Tenants, WhatCouldNotLeaveTheDeviceIsRefused) {
+  TenantTable tenants;
+  tenants["alice"] = {.device_memory_bytes = 2 * kGiB, .host_memory_bytes = 2 * kGiB};
+  tenants["bob"] = {.host_memory_bytes = kGiB};
+  tenants["carol"] = {.device_memory_bytes = 9 * kGiB};
+  EXPECT_TRUE(check_tenants(tenants, kGiB));
+  const auto checked = check_tenants(tenants, 3 * kGiB);
+  ASSERT_FALSE(checked) << "bob has the 3 GiB of everybody";
+  EXPECT_THAT(checked.error().message, AllOf(HasSubstr("[tenants.bob]"), HasSubstr("host-memory"),
+                                             HasSubstr("1GiB"), HasSubstr("3GiB")));
+  tenants["alice"].device_memory_bytes = 0;  // no limit of its own
+  EXPECT_TRUE(check_tenants(tenants, kGiB)) << "her host-memory is the limit";
+}
+
+}  // namespace
+}  // namespace djinn::server
