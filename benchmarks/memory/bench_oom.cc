@@ -32,11 +32,7 @@ int run(Program& program, const Arguments& arguments) {
   return program.finish();
 }
 
-}  // namespace
-}  // namespace djinn::benchmarks
-
-int main(int argc, char** argv) {  // NOLINT(bugprone-exception-escape): then it ends, loudly.
-  using namespace djinn::benchmarks;
+int start(int argc, char** argv) {
   Program program("bench_oom",
                   "What happens when work is larger than the device: ratios measured in this run\n"
                   "with interleaved arms.",
@@ -47,3 +43,9 @@ int main(int argc, char** argv) {  // NOLINT(bugprone-exception-escape): then it
   program.app().add_option("--batch", arguments.batch)->group("");
   return program.main(argc, argv, [&] { return run(program, arguments); });
 }
+
+}  // namespace
+}  // namespace djinn::benchmarks
+
+// NOLINTNEXTLINE(bugprone-exception-escape): then it ends, loudly.
+int main(int argc, char** argv) { return djinn::benchmarks::start(argc, argv); }

@@ -62,6 +62,17 @@ int run(Program& program, const Arguments& arguments) {
   return program.finish();
 }
 
+int start(int argc, char** argv) {
+  Program program(
+      "bench_remote",
+      "What a remote device costs, as ratios measured in this run with interleaved arms.",
+      {.full = 15, .quick = 5});
+  program.add_parts<Bench>(kParts);
+  Arguments arguments;
+  add_options(program.app(), arguments);
+  return program.main(argc, argv, [&] { return run(program, arguments); });
+}
+
 }  // namespace
 
 nlohmann::json run_part(const Bench& bench, const std::string& part, const std::string& argument) {
@@ -73,14 +84,5 @@ nlohmann::json run_part(const Bench& bench, const std::string& part, const std::
 
 }  // namespace djinn::benchmarks
 
-int main(int argc, char** argv) {  // NOLINT(bugprone-exception-escape): then it ends, loudly.
-  using namespace djinn::benchmarks;
-  Program program(
-      "bench_remote",
-      "What a remote device costs, as ratios measured in this run with interleaved arms.",
-      {.full = 15, .quick = 5});
-  program.add_parts<Bench>(kParts);
-  Arguments arguments;
-  add_options(program.app(), arguments);
-  return program.main(argc, argv, [&] { return run(program, arguments); });
-}
+// NOLINTNEXTLINE(bugprone-exception-escape): then it ends, loudly.
+int main(int argc, char** argv) { return djinn::benchmarks::start(argc, argv); }

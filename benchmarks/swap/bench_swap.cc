@@ -34,11 +34,7 @@ int run(Program& program, const Arguments& arguments) {
   return program.finish();
 }
 
-}  // namespace
-}  // namespace djinn::benchmarks
-
-int main(int argc, char** argv) {  // NOLINT(bugprone-exception-escape): then it ends, loudly.
-  using namespace djinn::benchmarks;
+int start(int argc, char** argv) {
   Program program(
       "bench_swap",
       "Many models and little memory: ratios measured in this run with interleaved arms.",
@@ -49,3 +45,9 @@ int main(int argc, char** argv) {  // NOLINT(bugprone-exception-escape): then it
   program.app().add_option("--file", arguments.file)->group("");
   return program.main(argc, argv, [&] { return run(program, arguments); });
 }
+
+}  // namespace
+}  // namespace djinn::benchmarks
+
+// NOLINTNEXTLINE(bugprone-exception-escape): then it ends, loudly.
+int main(int argc, char** argv) { return djinn::benchmarks::start(argc, argv); }

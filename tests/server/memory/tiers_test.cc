@@ -227,16 +227,17 @@ TEST_F(TiersTest, WhatCanStayStaysAndOnlyTheRestTravels) {
   for (int step = 0; step < kSteps; ++step) {
     const TierStats before = tiers->stats();
     std::vector<Tiers::Use> uses;
-    for (int i = 0; i < kLayers; ++i) {
-      uses.push_back(
-          {.buffer = layers[i].get(), .next_use = tiers->now() + static_cast<uint64_t>(i)});
+    uses.reserve(kLayers);
+    for (const TieredBufferPtr& layer : layers) {
+      uses.push_back({.buffer = layer.get(), .next_use = tiers->now() + uses.size()});
     }
     tiers->expect(uses, 0);
-    for (int i = 0; i < kLayers; ++i) {
-      ASSERT_TRUE(pin(*layers[i]));
-      ASSERT_EQ(*static_cast<uint8_t*>(layers[i]->device()), i);
+    uint8_t number = 0;
+    for (const TieredBufferPtr& layer : layers) {
+      ASSERT_TRUE(pin(*layer));
+      ASSERT_EQ(*static_cast<uint8_t*>(layer->device()), number++);
       std::this_thread::sleep_for(std::chrono::microseconds(200));
-      done(*layers[i], false, tiers->now() + kLayers);
+      done(*layer, false, tiers->now() + kLayers);
     }
     const TierStats after = tiers->stats();
     if (step < kWarm) continue;  // Each was copied to the host once, and the pace is known.
