@@ -21,8 +21,18 @@ bool null_is_off(const Goal& goal) {
   return goal.null_interval.low > 1 + allowed || goal.null_interval.high < 1 - allowed;
 }
 
+// What is promised to be better than an equal arm was found between two equal ones, too.
+bool null_reaches(const Goal& goal) {
+  if (!goal.has_null) return false;
+  const bool lower = goal.promise.better == Better::kLower;
+  const bool is_gain = lower ? goal.promise.must < 1 : goal.promise.must > 1;
+  if (!is_gain) return false;
+  return lower ? goal.null_interval.low <= goal.value : goal.null_interval.high >= goal.value;
+}
+
 Verdict verdict_of(const Goal& goal) {
   if (null_is_off(goal)) return Verdict::kNoisy;
+  if (excess(goal.promise, goal.value) <= 0 && null_reaches(goal)) return Verdict::kNoisy;
   if (excess(goal.promise, goal.value) <= 0) return Verdict::kPass;
   const double best =
       goal.promise.better == Better::kLower ? goal.interval.low : goal.interval.high;

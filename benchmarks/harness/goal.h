@@ -55,7 +55,8 @@ struct Goal {
 
 // PASS: the median keeps the promise. FAIL: it does not, and neither does the whole of its
 // interval. NOISY: it does not, but its interval cannot exclude that, or the null arm's interval,
-// which should hold 1, is further from 1 than the promise is wide.
+// which should hold 1, is further from 1 than the promise is wide; or a gain is promised, and that
+// interval reaches what was measured.
 [[nodiscard]] Goal judge(const Promise& promise, const Samples& samples);
 
 // The one that is reported under the promise's id: the worst of its arms. Throws
