@@ -86,6 +86,7 @@ struct Stats {
   uint64_t system_calls = 0;     // io_uring_enter or poll
   uint64_t shape_questions = 0;  // round trips because a result's shape was not known here
   uint64_t resyncs = 0;
+  uint64_t refusals = 0;  // The server was too busy, so often; what it refused was sent again.
 };
 DJINN_API Stats stats(int device = 0);
 

@@ -18,7 +18,7 @@ import threading
 import time
 
 KINDS = {1: "Hello", 2: "Operators", 3: "Step", 4: "Job", 5: "Upload", 6: "Offer", 7: "Fetched", 8: "Failed", 9: "Ack",
-         10: "Resync", 11: "Heartbeat", 12: "Goodbye", 13: "Stats", 14: "Hint"}
+         10: "Resync", 11: "Heartbeat", 12: "Goodbye", 13: "Stats", 14: "Hint", 15: "Refused"}
 HEADER = struct.Struct("<HBBIQ")
 
 

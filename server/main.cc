@@ -252,6 +252,7 @@ Result<> serve(const CommandLine& command_line, Settings settings) {
   ServerOptions options{.access = {}, .artifact_cache_bytes = settings.artifact_cache_bytes};
   options.policy = settings.policy;
   options.chunk_ns = settings.chunk_us * 1000;
+  options.queue_max = settings.queue_max;
   DJINN_TRY(options.access, load_access(settings));
   options.tenants = settings.tenants;
   if (!settings.cache_dir.empty()) {

@@ -11,6 +11,7 @@
 #include "scheduler/session_hints.h"
 #include "server/executor.h"
 #include "server/memory/artifact_store.h"
+#include "server/session/admission.h"
 #include "server/session/plan_knowledge.h"
 
 namespace djinn::server {
@@ -73,6 +74,8 @@ struct ServerReport {
   std::vector<PlanReport> plans = {};   // the most used first
   ArtifactStats artifacts;
   TierReport tiers;
+  uint64_t queued_jobs = 0;  // received and not ended
+  Refusals refusals = {};
 };
 
 }  // namespace djinn::server

@@ -43,6 +43,7 @@ Server::Server(transport::Loop& loop, Device& device, ServerOptions options)
       options_(std::move(options)),
       access_(options_.access),
       born_ns_(now_ns()),
+      admission_(options_.queue_max),
       plans_(device),
       artifacts_(
           {.cache = options_.disk,
@@ -56,6 +57,7 @@ Server::Server(transport::Loop& loop, Device& device, ServerOptions options)
              .runner = runner_,
              .artifacts = artifacts_,
              .plans = plans_,
+             .admission = admission_,
              .access = access_,
              .may_open = [this](std::string_view tenant) { return may_open(tenant); },
              .loop = loop,
@@ -98,6 +100,7 @@ void Server::set_tenants(TenantTable tenants) {
   for (const auto& [name, was] : tenants_) tenants.try_emplace(name);  // Else what it had stays.
   for (const auto& [name, tenant] : tenants) {
     runner_.set_terms(name, tenant.terms);
+    admission_.queue(name).jobs_max = tenant.queue_max;
     Account& account = Account::of(name);
     account.set_limit(Tier::kDevice, tenant.device_memory_bytes);
     account.set_limit(Tier::kHost, tenant.host_memory_bytes);
@@ -112,7 +115,7 @@ void Server::change(TenantTable tenants, Access access) {
   });
 }
 
-Result<> Server::may_open(std::string_view tenant) const {
+Result<> Server::may_open(std::string_view tenant) {
   const auto at = tenants_.find(tenant);
   if (at == tenants_.end() || at->second.sessions_max == 0) return Unit{};
   const auto open = std::ranges::count_if(sessions_, [&](const auto& entry) {
@@ -120,6 +123,7 @@ Result<> Server::may_open(std::string_view tenant) const {
   });
   const uint32_t most = at->second.sessions_max;
   if (std::cmp_less(open, most)) return Unit{};
+  ++admission_.refusals().tenant_sessions;
   return Error{ErrorCode::kExhausted,
                "hello: tenant " + std::string(tenant) + " has " + std::to_string(open) +
                    " sessions at a time and may have " + std::to_string(most) +
@@ -244,7 +248,9 @@ ServerReport Server::look() {
                    .tenants = {},
                    .plans = plans_.report(),
                    .artifacts = artifacts_.stats(),
-                   .tiers = house_.device.tier_report()};
+                   .tiers = house_.device.tier_report(),
+                   .queued_jobs = admission_.jobs(),
+                   .refusals = admission_.refusals()};
   std::map<std::string_view, TenantReport> tenants;
   for (const Account* account : Account::all()) {
     tenants[account->tenant()] = report_of(*account);

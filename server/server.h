@@ -22,6 +22,7 @@
 #include "server/report.h"
 #include "server/runner.h"
 #include "server/session.h"
+#include "server/session/admission.h"
 #include "server/session/plan_cache.h"
 #include "server/settings/access.h"
 #include "server/settings/tenants.h"
@@ -33,6 +34,7 @@ struct ServerOptions {
   TenantTable tenants = {};
   uint64_t artifact_cache_bytes = uint64_t{4} << 30;  // Kept though nobody uses them.
   size_t sessions_max = kSessionsMax;
+  uint64_t queue_max = 16384;                 // Jobs that wait, of all sessions.
   std::string policy = "semantic";            // one of sched::policy_names()
   uint64_t chunk_ns = 1'000'000;              // A job gives way after so long; 0: never.
   std::shared_ptr<DiskCache> disk = nullptr;  // Null: artifacts end with the server.
@@ -74,7 +76,7 @@ class Server {
 
  private:
   void set_tenants(TenantTable tenants);
-  [[nodiscard]] Result<> may_open(std::string_view tenant) const;
+  [[nodiscard]] Result<> may_open(std::string_view tenant);
   void accept(std::unique_ptr<transport::Connection> connection, bool local);
   Result<> turn();
   void take_reports();
@@ -102,6 +104,7 @@ class Server {
   Mutex posted_mutex_;
   std::vector<std::function<void()>> posted_ GUARDED_BY(posted_mutex_);
 
+  Admission admission_;
   PlanCache plans_;
   ArtifactStore artifacts_;
   Runner runner_;

@@ -19,6 +19,9 @@ using transport::FrameKind;
 constexpr uint64_t kGoodbyeLingerNs = 1'000'000'000;  // For the peer to read it and close.
 constexpr uint64_t kSlowHereNs = 1'000'000;           // A job that ran here and should not have.
 constexpr uint64_t kJobsAwayAfterSlow = 100;
+constexpr uint32_t kResyncsMax = UINT16_MAX;
+constexpr uint32_t kRetryFullMs = 60'000;  // A hello when there are too many sessions,
+constexpr uint32_t kRetryTenantMs = 1000;  // and when there are too many of one tenant.
 constexpr uint64_t kJobsOfATraining = 64;  // A step may be several plans, and not all go back.
 
 Error invalid(std::string text) { return {ErrorCode::kInvalid, std::move(text)}; }
@@ -151,10 +154,16 @@ void Session::on_closed(const Error& reason) {
 
 Result<> Session::hello(const codec::Hello& hello) {
   if (options_.full) {
+    ++house_.admission.refusals().sessions;
+    retry_after_ms_ = kRetryFullMs;
     return exhausted("hello: the server has as many sessions as it may; try again in a minute");
   }
   DJINN_TRY(tenant_, check_hello(hello, house_.access, options_.local));
-  DJINN_CHECK(house_.may_open(tenant_));
+  if (const auto may = house_.may_open(tenant_); !may) {
+    retry_after_ms_ = kRetryTenantMs;
+    return may.error();
+  }
+  queue_ = &house_.admission.queue(tenant_);
   house_.runner.open(id_, tenant_);
   uploads_.set_tenant(tenant_);
   state_ = State::kOpen;
@@ -176,8 +185,9 @@ Result<> Session::operators(const codec::Operators& operators) {
 
 template <typename Message>
 Session::Place Session::job(const Message& message, uint64_t payload_bytes) {
-  if (message.epoch < epoch_) return std::span<std::byte>();  // Sent before the Resync was read.
-  if (message.epoch > epoch_) {
+  const auto ahead = static_cast<int16_t>(message.epoch - epoch_);
+  if (ahead < 0) return std::span<std::byte>();  // Sent before the Resync was read.
+  if (ahead > 0) {
     return invalid("job: epoch " + std::to_string(message.epoch) + " has not begun");
   }
   if (message.job != wire(progress_.next())) {
@@ -188,9 +198,10 @@ Session::Place Session::job(const Message& message, uint64_t payload_bytes) {
     return exhausted("job " + std::to_string(message.job) + ": " +
                      std::to_string(progress_.in_flight()) + " jobs are in flight");
   }
+  if (refuse()) return std::span<std::byte>();
   DJINN_TRY(auto decoded, plans_.decode(message));
   if (decoded) return prepare(std::move(*decoded), payload_bytes);
-  if (epoch_ == UINT16_MAX) return exhausted("job: too many numbers with a wrong checksum");
+  if (++resyncs_ >= kResyncsMax) return exhausted("job: too many numbers with a wrong checksum");
   resync();
   return std::span<std::byte>();
 }
@@ -198,9 +209,27 @@ Session::Place Session::job(const Message& message, uint64_t payload_bytes) {
 void Session::resync() {
   spdlog::warn("session={} tenant={}: the numbers of job {} have a wrong checksum; epoch {} begins",
                id_.value, tenant_, progress_.next().value, epoch_ + 1);
+  begin_epoch();
+  sender_.send(FrameKind::kResync, codec::Resync{.job = wire(progress_.next()), .epoch = epoch_});
+}
+
+bool Session::refuse() {
+  const auto retry_after_ms = house_.admission.refuse(*queue_);
+  if (!retry_after_ms) return false;
+  spdlog::debug("session={} tenant={}: job {} is refused for {} ms", id_.value, tenant_,
+                progress_.next().value, *retry_after_ms);
+  begin_epoch();
+  sender_.send(FrameKind::kRefused,
+               codec::Refused{.job = wire(progress_.next()),
+                              .epoch = epoch_,
+                              .retry_after_ms = *retry_after_ms,
+                              .code = static_cast<uint16_t>(ErrorCode::kExhausted)});
+  return true;
+}
+
+void Session::begin_epoch() {
   plans_.forget();
   ++epoch_;
-  sender_.send(FrameKind::kResync, codec::Resync{.job = wire(progress_.next()), .epoch = epoch_});
 }
 
 Session::Place Session::prepare(PlanSlots::Decoded decoded, uint64_t payload_bytes) {
@@ -251,6 +280,7 @@ bool Session::may_run_here(const Task& task) const {
 void Session::submit(Task task) {
   const bool here = may_run_here(task);
   progress_.receive();
+  queued_ns_.push_back(house_.admission.add(*queue_, task.expected_ns));
   hints_.rest = Rest::kNone;
   packed_ = false;
   answers_due_ += task.work.plan->answers;
@@ -368,6 +398,8 @@ void Session::send_answer(Report& report) {
 void Session::job_ended(const Report& report) {
   uploads_.release(report.staged_bytes);
   inline_bytes_queued_ -= report.inline_bytes;
+  house_.admission.end(*queue_, queued_ns_.front());
+  queued_ns_.pop_front();
   progress_.end(report.staged_bytes, report.answer != graph::kNone);
   if (progress_.ack_due()) {
     progress_.tell();
@@ -460,7 +492,8 @@ void Session::say_goodbye(const Error& error) {
   sender_.send(
       FrameKind::kGoodbye,
       codec::Goodbye{.code = static_cast<uint16_t>(error.code),
-                     .message = std::string_view(error.message).substr(0, kErrorTextBytesMax)});
+                     .message = std::string_view(error.message).substr(0, kErrorTextBytesMax),
+                     .retry_after_ms = retry_after_ms_});
   release_jobs();
   state_ = State::kEnding;
   state_since_ns_ = now_ns();
@@ -469,7 +502,10 @@ void Session::say_goodbye(const Error& error) {
 
 void Session::release_jobs() {
   asks_.reset();
-  if (state_ == State::kOpen) house_.runner.close(id_);
+  if (state_ != State::kOpen) return;
+  house_.runner.close(id_);
+  for (const uint64_t ns : queued_ns_) house_.admission.end(*queue_, ns);
+  queued_ns_.clear();
 }
 
 SessionReport Session::look(uint64_t now) const {

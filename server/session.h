@@ -18,6 +18,7 @@
 #include "server/memory/artifact_store.h"
 #include "server/report.h"
 #include "server/runner.h"
+#include "server/session/admission.h"
 #include "server/session/plan_slots.h"
 #include "server/session/progress.h"
 #include "server/session/sender.h"
@@ -32,6 +33,7 @@ struct House {
   Runner& runner;
   ArtifactStore& artifacts;
   PlanCache& plans;
+  Admission& admission;
   const Access& access;
   // One more session of this tenant; kExhausted: it has as many as it may.
   std::function<Result<>(std::string_view tenant)> may_open;
@@ -109,6 +111,9 @@ class Session final : public transport::FrameSink {
   void flow();  // Pauses or resumes reading and running, by what is queued and unsent.
   void say_goodbye(const Error& error);
   void resync();
+  // True: too many jobs wait for one more, and the client was told when to come again.
+  bool refuse();
+  void begin_epoch();
   void release_jobs();
 
   const SessionId id_;
@@ -120,9 +125,13 @@ class Session final : public transport::FrameSink {
   PlanSlots plans_;
   Uploads uploads_;
   Progress progress_;
-  uint16_t epoch_ = 0;
-  std::unique_ptr<Task> arriving_;    // A job whose payload is on its way.
-  uint64_t inline_bytes_queued_ = 0;  // Of jobs in flight.
+  uint16_t epoch_ = 0;  // Behind the last one the first comes again.
+  uint32_t resyncs_ = 0;
+  Admission::Queue* queue_ = nullptr;  // The tenant's; once it is open.
+  std::deque<uint64_t> queued_ns_;     // What jobs in flight are counted as there.
+  uint32_t retry_after_ms_ = 0;        // of the Goodbye
+  std::unique_ptr<Task> arriving_;     // A job whose payload is on its way.
+  uint64_t inline_bytes_queued_ = 0;   // Of jobs in flight.
   std::deque<PendingStats> pending_stats_;
   std::deque<Offered> offers_;  // In order; the first waits for a disk or a hash.
   std::shared_ptr<const Unit> asks_ = std::make_shared<Unit>();  // Loads end when it dies.

@@ -71,7 +71,7 @@ DEFECTS = [
     ("A client whose jobs wait may send inline uploads without bound.",
      "server/session.cc", "inline_bytes_queued_ > kInlineBytesQueuedMax;", "inline_bytes_queued_ == UINT64_MAX;", SERVER),
     ("Frames that were sent before the client read of a resync end its session.",
-     "server/session.cc", "if (message.epoch < epoch_) return std::span<std::byte>();  // Sent before the Resync was read.", "",
+     "server/session.cc", "if (ahead < 0) return std::span<std::byte>();  // Sent before the Resync was read.", "",
      SERVER),
     ("An upload may be shorter than its job expects.",
      "server/session/uploads.cc", "if (at->second.length_bytes != expected) {", "if (at->second.length_bytes > expected) {", SERVER),

@@ -199,6 +199,12 @@ Result<> Player::on_control(FrameKind kind, Bytes message) {
           goodbye.code == 0 ? ErrorCode::kUnavailable : static_cast<ErrorCode>(goodbye.code),
           "the server said goodbye: " + std::string(goodbye.message)};
     }
+    case FrameKind::kRefused: {
+      DJINN_TRY(const auto refused, codec::decode<codec::Refused>(message));
+      return Error{ErrorCode::kExhausted,
+                   "the server has too many jobs to wait for; a trace cannot come again in " +
+                       std::to_string(refused.retry_after_ms) + " ms, as a program does"};
+    }
     case FrameKind::kResync:
       return Error{ErrorCode::kInvalid, "the server does not understand the trace's numbers"};
     default:  // Heartbeats, and what no trace asks for.

@@ -193,9 +193,10 @@ Result<bool> Recorder::from_server(const Frame& frame) {
     case FrameKind::kOffer:
       return offer_answered(frame);
     case FrameKind::kResync:
+    case FrameKind::kRefused:
       return Error{ErrorCode::kUnsupported,
-                   "the session began a new epoch (a checksum of numbers did not match), which no "
-                   "trace can repeat"};
+                   "the session began a new epoch (a checksum of numbers did not match, or the "
+                   "server was too busy), which no trace can repeat"};
     default:
       return true;
   }

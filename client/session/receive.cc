@@ -36,6 +36,11 @@ Result<> Session::on_control(FrameKind kind, Bytes message) {
       resync(resync_message);
       return {};
     }
+    case FrameKind::kRefused: {
+      DJINN_TRY(const auto message_refused, codec::decode<codec::Refused>(message));
+      refused(message_refused);
+      return {};
+    }
     case FrameKind::kOffer: {
       DJINN_TRY(auto reply, codec::decode<codec::OfferReply>(message));
       offer_reply_ = std::move(reply.have);
@@ -55,7 +60,10 @@ Result<> Session::on_control(FrameKind kind, Bytes message) {
       const auto code =
           goodbye.code == 0 ? ErrorCode::kUnavailable : static_cast<ErrorCode>(goodbye.code);
       fail({code, "server " + options_.address + ": " +
-                      (goodbye.message.empty() ? "said goodbye" : std::string(goodbye.message))});
+                      (goodbye.message.empty() ? "said goodbye" : std::string(goodbye.message)) +
+                      (goodbye.retry_after_ms == 0
+                           ? ""
+                           : " (try again in " + std::to_string(goodbye.retry_after_ms) + " ms)")});
       return {};
     }
     case FrameKind::kHeartbeat:
@@ -144,6 +152,7 @@ Result<> Session::on_failed(Bytes message) {
 
 void Session::finish_before(uint32_t job) {
   // Job numbers wrap: "before" means less than half the range behind.
+  backoff_.ended_before(job);
   while (!in_flight_.empty() && static_cast<int32_t>(in_flight_.front()->job - job) < 0) {
     staged_bytes_ -= in_flight_.front()->staged_bytes;
     in_flight_.pop_front();
@@ -153,9 +162,38 @@ void Session::finish_before(uint32_t job) {
 void Session::resync(const codec::Resync& message) {
   counters_.resyncs++;
   epoch_ = message.epoch;
+  send_again(message.job);
+}
+
+void Session::refused(const codec::Refused& message) {
+  counters_.refusals++;
+  epoch_ = message.epoch;
+  refused_job_ = message.job;
+  backoff_.refused(message.job, message.retry_after_ms, Backoff::Clock::now());
+}
+
+Result<> Session::keep_trying() {
+  if (!backoff_.due()) return {};
+  const auto now = Backoff::Clock::now();
+  if (now < *backoff_.due()) return {};
+  if (backoff_.since() && now - *backoff_.since() > options_.silence_timeout) {
+    give_up({ErrorCode::kExhausted, "server " + options_.address + ": was too busy for a job for " +
+                                        std::to_string(options_.silence_timeout.count()) +
+                                        " ms, and refused it " +
+                                        std::to_string(backoff_.refusals()) +
+                                        " times; try again later, or raise DJINN_TIMEOUT_MS"});
+    return *lost_;
+  }
+  backoff_.sent();
+  send_again(refused_job_);
+  if (lost_) return *lost_;
+  return {};
+}
+
+void Session::send_again(uint32_t from_job) {
   plans_.clear();
   for (const auto& job : in_flight_) {
-    if (static_cast<int32_t>(job->job - message.job) < 0) continue;
+    if (static_cast<int32_t>(job->job - from_job) < 0) continue;
     if (const auto sent = transmit(*job); !sent) {
       fail(sent.error());
       return;

@@ -111,7 +111,11 @@ Result<> Session::submit(const graph::Flush& flush, std::vector<uint64_t> inline
   job->entries = flush.entries;
   job->staged_bytes = std::exchange(unconsumed_bytes_, 0);
   in_flight_.push_back(job);
-  DJINN_CHECK(transmit(*job));
+  if (backoff_.due()) {  // It goes with those that were refused.
+    DJINN_CHECK(keep_trying());
+  } else {
+    DJINN_CHECK(transmit(*job));
+  }
   if (answers.empty()) {
     // Nobody waits: hand it to the kernel now. A job with answers goes out with the wait.
     DJINN_CHECK(loop_->run_once(std::chrono::nanoseconds(0)));
@@ -211,7 +215,15 @@ Result<> Session::run_until(Turn* turn, const std::function<bool()>& condition) 
   auto since = steady_clock::now();
   while (!condition()) {
     if (lost_) return *lost_;
-    const auto left = since + options_.silence_timeout - steady_clock::now();
+    DJINN_CHECK(keep_trying());
+    const auto now = steady_clock::now();
+    if (const auto due = backoff_.due()) {  // Nothing is due from the server.
+      since = now;
+      DJINN_CHECK(run_once(std::max(*due - now, steady_clock::duration::zero())));
+      if (turn != nullptr) turn->lend();
+      continue;
+    }
+    const auto left = since + options_.silence_timeout - now;
     if (left <= left.zero()) {
       give_up(unavailable(options_.address, "was silent for " +
                                                 std::to_string(options_.silence_timeout.count()) +
@@ -342,17 +354,24 @@ Result<> Session::hint(const codec::Hint& hint) {
 Result<codec::StatsReply> Session::server_stats() {
   Turn turn(*this);
   if (lost_) return *lost_;
-  stats_reply_.reset();
-  const uint32_t tag = ++stats_tag_;
-  const codec::Message request = codec::encode(codec::StatsRequest{.tag = tag});
-  connection_->send(FrameKind::kStats, request.bytes(), {}, nullptr);
   const uint64_t cancels = cancels_;
-  const auto answered = [&] { return stats_reply_ && stats_reply_->tag == tag; };
-  DJINN_CHECK(run_until(&turn, [&] { return answered() || cancels_ != cancels; }));
-  if (!answered()) {
-    return Error{ErrorCode::kCancelled, "server " + options_.address + ": the wait was cancelled"};
+  while (true) {
+    // The server answers when all jobs have ended that it has let in: before it has them all, the
+    // question is too early.
+    DJINN_CHECK(run_until(&turn, [&] { return !backoff_.due() || cancels_ != cancels; }));
+    const uint64_t again = counters_.refusals + counters_.resyncs;
+    stats_reply_.reset();
+    const uint32_t tag = ++stats_tag_;
+    const codec::Message request = codec::encode(codec::StatsRequest{.tag = tag});
+    connection_->send(FrameKind::kStats, request.bytes(), {}, nullptr);
+    const auto answered = [&] { return stats_reply_ && stats_reply_->tag == tag; };
+    DJINN_CHECK(run_until(&turn, [&] { return answered() || cancels_ != cancels; }));
+    if (!answered()) {
+      return Error{ErrorCode::kCancelled,
+                   "server " + options_.address + ": the wait was cancelled"};
+    }
+    if (counters_.refusals + counters_.resyncs == again) return *stats_reply_;
   }
-  return *stats_reply_;
 }
 
 SessionCounters Session::counters() {

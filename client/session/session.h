@@ -19,10 +19,12 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <random>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "client/session/backoff.h"
 #include "client/session/plan_cache.h"
 #include "serialization/base/ids.h"
 #include "serialization/base/result.h"
@@ -48,7 +50,8 @@ struct SessionOptions {
   std::function<std::vector<OperatorSchema>()> operators;  // asked if the hashes differ
   std::chrono::milliseconds connect_timeout{10'000};
   std::chrono::milliseconds silence_timeout{
-      30'000};  // A server silent for longer while we wait is gone.
+      30'000};  // A server silent for longer while we wait is gone, and so for us is one that
+                // refuses the same job for longer.
 };
 
 // What came back for one answer of a job. Must live until `done`, or until the session is closed.
@@ -80,6 +83,7 @@ struct SessionCounters {
   uint64_t offered = 0;       // artifacts the server was asked for
   uint64_t shared_bytes = 0;  // bytes it had already
   uint64_t resyncs = 0;
+  uint64_t refusals = 0;  // The server was too busy for a job, so often; it was sent again.
   transport::LoopStats io;
 };
 
@@ -97,8 +101,8 @@ class Session : private transport::FrameSink {
                   std::span<PendingAnswer* const> answers);
 
   // Blocks until the answer is there, then returns its error or nothing.
-  // kUnavailable: the server is gone or has been silent for too long. kCancelled: cancel() was
-  // called.
+  // kUnavailable: the server is gone or has been silent for too long. kExhausted: it was too busy
+  // for too long, and the session has ended. kCancelled: cancel() was called.
   Result<> wait(PendingAnswer& answer);
 
   // Sends bytes for an upload entry of a later job. Without owner: returns when the kernel has
@@ -153,6 +157,11 @@ class Session : private transport::FrameSink {
   void give_up(Error error);
   void finish_before(uint32_t job);
   void resync(const codec::Resync& message);
+  void refused(const codec::Refused& message);
+  // Sends this job and all later ones, as to a server that knows no plan.
+  void send_again(uint32_t from_job);
+  // Sends again what was refused, if it is due; ends a session that has waited too long for that.
+  Result<> keep_trying();
   void fail(Error error);
   [[nodiscard]] PendingAnswer* pending(uint32_t job, uint16_t answer);
 
@@ -179,6 +188,8 @@ class Session : private transport::FrameSink {
   std::deque<std::shared_ptr<InFlight>> in_flight_;
   uint32_t next_job_ = 1;
   uint16_t epoch_ = 0;
+  uint32_t refused_job_ = 0;
+  Backoff backoff_{std::random_device{}()};
   uint16_t jobs_in_flight_max_ = 1;
   uint64_t staged_bytes_max_ = 0;
   uint64_t staged_bytes_ = 0;      // Sent, and the job that consumes them has not ended;

@@ -443,6 +443,7 @@ Stats RemoteDevice::stats() {
   out.copied_bytes = counters.io.payload_bytes_copied;
   out.system_calls = counters.io.enters;
   out.resyncs = counters.resyncs;
+  out.refusals = counters.refusals;
   return out;
 }
 

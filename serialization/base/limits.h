@@ -55,6 +55,7 @@ inline constexpr uint64_t kInlineBytesQueuedMax =
     uint64_t{256} << 20;  // Of queued jobs; then the server reads no more.
 inline constexpr uint64_t kUnsentBytesMax =
     uint64_t{64} << 20;  // A client that reads slower waits with its jobs.
+inline constexpr uint32_t kRetryAfterMsMax = 60'000;  // Who is refused is told no longer wait.
 inline constexpr uint32_t kStatsRequestsMax =
     16;  // Unanswered ones; more are refused (kExhausted).
 inline constexpr uint32_t kHintsPerSecondMax =

@@ -355,6 +355,25 @@ Result<Resync> decode<Resync>(Bytes message) {
   });
 }
 
+Message encode(const Refused& refused) {
+  return build<schema::Refused>(0, [&](schema::Refused::Builder out) {
+    out.setJob(refused.job);
+    out.setEpoch(refused.epoch);
+    out.setRetryAfterMs(refused.retry_after_ms);
+    out.setCode(refused.code);
+  });
+}
+
+template <>
+Result<Refused> decode<Refused>(Bytes message) {
+  return parse<schema::Refused>(message, [](schema::Refused::Reader in) {
+    return Refused{.job = in.getJob(),
+                   .epoch = in.getEpoch(),
+                   .retry_after_ms = in.getRetryAfterMs(),
+                   .code = in.getCode()};
+  });
+}
+
 Message encode(const Hint& hint) {
   return build<schema::Hint>(0, [&](schema::Hint::Builder out) {
     out.setPhase(static_cast<uint8_t>(hint.phase));
@@ -394,6 +413,7 @@ Result<Heartbeat> decode<Heartbeat>(Bytes message) {
 Message encode(const Goodbye& goodbye) {
   return build<schema::Goodbye>(text_bytes(goodbye.message), [&](schema::Goodbye::Builder out) {
     out.setCode(goodbye.code);
+    out.setRetryAfterMs(goodbye.retry_after_ms);
     put(out.initMessage(length(goodbye.message)), goodbye.message);
   });
 }
@@ -401,7 +421,9 @@ Message encode(const Goodbye& goodbye) {
 template <>
 Result<Goodbye> decode<Goodbye>(Bytes message) {
   return parse<schema::Goodbye>(message, [](schema::Goodbye::Reader in) {
-    return Goodbye{.code = in.getCode(), .message = view(in.getMessage())};
+    return Goodbye{.code = in.getCode(),
+                   .message = view(in.getMessage()),
+                   .retry_after_ms = in.getRetryAfterMs()};
   });
 }
 

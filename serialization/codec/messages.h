@@ -121,6 +121,13 @@ struct Resync {
   uint32_t job = 0;
   uint16_t epoch = 0;
 };
+
+struct Refused {
+  uint32_t job = 0;
+  uint16_t epoch = 0;
+  uint32_t retry_after_ms = 0;
+  uint16_t code = 0;
+};
 struct Hint {
   JobPhase phase = JobPhase::kUnknown;
   Urgency urgency = Urgency::kUnknown;
@@ -131,6 +138,7 @@ struct Heartbeat {};
 struct Goodbye {
   uint16_t code = 0;
   std::string_view message = {};
+  uint32_t retry_after_ms = 0;
 };
 struct StatsRequest {
   uint32_t tag = 0;
@@ -163,6 +171,7 @@ struct StatsReply {
 [[nodiscard]] Message encode(const Failed& failed);
 [[nodiscard]] Message encode(const Ack& ack);
 [[nodiscard]] Message encode(const Resync& resync);
+[[nodiscard]] Message encode(const Refused& refused);
 [[nodiscard]] Message encode(const Hint& hint);
 [[nodiscard]] Message encode(const Heartbeat& heartbeat);
 [[nodiscard]] Message encode(const Goodbye& goodbye);

@@ -60,7 +60,8 @@ struct Step {  # client -> server: a job of a known plan whose numbers are as pr
   job @0 :JobNumber;
   checksum @1 :UInt32;        # graph::checksum of the numbers; a mismatch is answered with Resync.
   planSlot @2 :UInt16;        # Chosen by the client, < planSlotsMax.
-  epoch @3 :UInt16;           # 0 at first; grows with each Resync. Frames of older epochs are dropped.
+  epoch @3 :UInt16;           # 0 at first; grows with each Resync and Refused, and begins at 0 again
+                              # behind 65535. Frames of older epochs are dropped.
 }
 
 struct Job {  # client -> server: any other job
@@ -120,6 +121,13 @@ struct Resync {  # server -> client: a checksum failed
   epoch @1 :UInt16;           # server has, and sends this and all later jobs again in this epoch.
 }
 
+struct Refused {  # server -> client: too many jobs wait, and nothing was done for this one
+  job @0 :JobNumber;          # As with Resync, which this is in all but the cause: the client sends this
+  epoch @1 :UInt16;           # and all later jobs again in this epoch, but not before
+  retryAfterMs @2 :UInt32;    # so many milliseconds have passed: about when half of what waits has run.
+  code @3 :UInt16;            # ErrorCode: exhausted
+}
+
 # -- the rest -------------------------------------------------------------------------------------
 
 struct Hint {  # client -> server: what the app says of its session. Never answered, and never needed:
@@ -143,6 +151,7 @@ struct Heartbeat {  # both: I am alive. The server sends it to a client that wai
 struct Goodbye {  # both: the session ends
   code @0 :UInt16;            # ErrorCode; 0: nothing is wrong.
   message @1 :Text;
+  retryAfterMs @2 :UInt32;    # Of code exhausted at a hello: when to come again; 0: not said.
 }
 
 struct StatsRequest {  # client -> server: answered when all earlier jobs have ended

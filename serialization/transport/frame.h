@@ -40,8 +40,9 @@ enum class FrameKind : uint8_t {
   kGoodbye = 12,    // both: Goodbye
   kStats = 13,      // client: StatsRequest      server: StatsReply
   kHint = 14,       // client: Hint
+  kRefused = 15,    // server: Refused
 };
-inline constexpr uint8_t kFrameKindMax = 14;
+inline constexpr uint8_t kFrameKindMax = 15;
 
 struct FrameHeader {
   FrameKind kind = FrameKind::kHeartbeat;

@@ -151,6 +151,13 @@ std::string to_metrics(const ServerReport& report) {
   page.sample(report.up_ns / 1'000'000'000);
   add_tiers(page, report.tiers);
   add_artifacts(page, report.artifacts);
+  page.gauge("queued_jobs", "Jobs that were received and have not ended.");
+  page.sample(report.queued_jobs);
+  page.counter("refusals_total", "Jobs and hellos that were told to come again later.");
+  page.sample("reason", "queue", report.refusals.queue);
+  page.sample("reason", "tenant-queue", report.refusals.tenant_queue);
+  page.sample("reason", "sessions", report.refusals.sessions);
+  page.sample("reason", "tenant-sessions", report.refusals.tenant_sessions);
   page.gauge("sessions", "Connections.");
   page.sample(report.sessions.size());
   add_tenants(page, report);

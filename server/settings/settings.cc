@@ -22,6 +22,7 @@ constexpr const char* kDefaultListen = "tcp://127.0.0.1:7400";
 constexpr uint64_t kDefaultArtifactCacheBytes = uint64_t{4} << 30;
 constexpr uint64_t kDefaultDiskCacheBytes = uint64_t{16} << 30;
 constexpr int kThreadsMax = 4096;
+constexpr uint64_t kQueueMax = 1'000'000;
 constexpr uint64_t kChunkMaxUs = 1'000'000;
 
 Error wrong(std::string_view name, const std::string& why) {
@@ -150,6 +151,9 @@ const std::vector<SettingInfo>& setting_infos() {
       {"chunk-us", "N",
        "A job gives way to others between two operators once it has run for so many microseconds, "
        "and goes on later; 0: it ends first. Not on a GPU yet. Default: 1000"},
+      {"queue", "N",
+       "So many jobs of all clients wait at most; more are refused, and their clients come again "
+       "later. A tenant with less than its part of them gets in still. Default: 16384"},
       {"memory-policy", "POLICY",
        "What leaves the device first: plan, what its plans use last, and it comes back before it "
        "is "
@@ -255,6 +259,8 @@ Result<Settings> resolve(const std::vector<Layer>& layers) {
   DJINN_TRY(out.tenant_memory_bytes, bytes_or(layers, "tenant-memory", 0));
   DJINN_TRY(out.host_memory_bytes, bytes_or(layers, "host-memory", half_of_the_machine()));
   DJINN_TRY(out.policy, parse_scheduling(text_or(layers, "policy", "semantic")));
+  DJINN_TRY(out.queue_max,
+            parse_number("queue", text_or(layers, "queue", "16384"), uint64_t{1}, kQueueMax));
   DJINN_TRY(out.chunk_us, parse_number("chunk-us", text_or(layers, "chunk-us", "1000"), uint64_t{0},
                                        kChunkMaxUs));
   DJINN_TRY(out.memory_policy, parse_policy(text_or(layers, "memory-policy", "plan")));
@@ -286,6 +292,7 @@ std::string to_toml(const Settings& settings) {
       {"host-memory", bytes_text(settings.host_memory_bytes)},
       {"policy", settings.policy},
       {"chunk-us", std::to_string(settings.chunk_us)},
+      {"queue", std::to_string(settings.queue_max)},
       {"memory-policy", settings.memory_policy},
       {"link-rate", bytes_text(settings.link_rate_bytes)},
       {"artifact-cache", bytes_text(settings.artifact_cache_bytes)},

@@ -29,6 +29,7 @@ struct Settings {
   uint64_t host_memory_bytes = 0;    // for what leaves the device; 0: no limit
   std::string policy;                // one of sched::policy_names()
   uint64_t chunk_us = 0;             // A job gives way after so long; 0: never.
+  uint64_t queue_max = 0;            // jobs that wait
   std::string memory_policy;         // one of policy_names()
   uint64_t link_rate_bytes = 0;      // per second; 0: as fast as it goes
   uint64_t artifact_cache_bytes = 0;

@@ -15,7 +15,7 @@ namespace {
 
 constexpr double kWeightMin = 0.001;
 constexpr double kWeightMax = 1000;
-constexpr int64_t kSessionsLimitMax = 1'000'000;
+constexpr int64_t kCountMax = 1'000'000;
 constexpr size_t kNameBytesMax = 256;
 
 Error wrong(const std::string& why) { return {ErrorCode::kInvalid, why}; }
@@ -58,12 +58,19 @@ Result<> read_host_memory(const toml::node& node, TenantSettings& out) {
   return Unit{};
 }
 
-Result<> read_sessions(const toml::node& node, TenantSettings& out) {
+Result<uint32_t> read_count(const toml::node& node) {
   const auto number = node.value_exact<int64_t>();
-  if (!number || *number < 1 || *number > kSessionsLimitMax) {
-    return wrong("is no number from 1 to 1000000");
-  }
-  out.sessions_max = static_cast<uint32_t>(*number);
+  if (!number || *number < 1 || *number > kCountMax) return wrong("is no number from 1 to 1000000");
+  return static_cast<uint32_t>(*number);
+}
+
+Result<> read_sessions(const toml::node& node, TenantSettings& out) {
+  DJINN_TRY(out.sessions_max, read_count(node));
+  return Unit{};
+}
+
+Result<> read_queue(const toml::node& node, TenantSettings& out) {
+  DJINN_TRY(out.queue_max, read_count(node));
   return Unit{};
 }
 
@@ -71,11 +78,12 @@ struct Key {
   std::string_view name;
   Result<> (*read)(const toml::node& node, TenantSettings& out);
 };
-constexpr std::array<Key, 5> kKeys{{{"weight", read_weight},
+constexpr std::array<Key, 6> kKeys{{{"weight", read_weight},
                                     {"class", read_class},
                                     {"device-memory", read_device_memory},
                                     {"host-memory", read_host_memory},
-                                    {"sessions", read_sessions}}};
+                                    {"sessions", read_sessions},
+                                    {"queue", read_queue}}};
 
 Result<TenantSettings> read_tenant(const toml::table& table) {
   TenantSettings out;
@@ -135,6 +143,7 @@ std::string to_toml(const TenantTable& tenants) {
     if (tenant.host_memory_bytes > 0) {
       table.insert("host-memory", bytes_text(tenant.host_memory_bytes));
     }
+    if (tenant.queue_max > 0) table.insert("queue", int64_t{tenant.queue_max});
     if (tenant.sessions_max > 0) table.insert("sessions", int64_t{tenant.sessions_max});
     tables.insert(name, std::move(table));
   }

@@ -25,6 +25,7 @@ struct TenantSettings {
   // For what leaves the device, which may be all that it has, so that it has no more; 0: no limit.
   uint64_t host_memory_bytes = 0;
   uint32_t sessions_max = 0;  // at a time; 0: no limit
+  uint32_t queue_max = 0;     // jobs that wait; 0: no limit of its own
 
   bool operator==(const TenantSettings&) const = default;
 };

@@ -29,9 +29,10 @@ enum class MessageTag : uint8_t {
   kStatsRequest,
   kStatsReply,
   kHint,
+  kRefused,
   kResults,  // graph/result_meta.h
 };
-inline constexpr uint8_t kMessageTags = 19;
+inline constexpr uint8_t kMessageTags = 20;
 
 // Calls `use` with a message of the tag's type.
 template <typename Use>
@@ -71,6 +72,8 @@ auto with_message_type(MessageTag tag, const Use& use) {
       return use(codec::StatsReply{});
     case MessageTag::kHint:
       return use(codec::Hint{});
+    case MessageTag::kRefused:
+      return use(codec::Refused{});
     case MessageTag::kHeartbeat:
     case MessageTag::kResults:
       break;

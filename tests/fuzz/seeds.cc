@@ -347,6 +347,8 @@ void add_answers(Corpus& corpus) {
   answers.say(MessageTag::kFailed, codec::Failed{.job = 2, .code = 7, .message = "no"});
   answers.say(MessageTag::kAck, codec::Ack{.finished = 2});
   answers.say(MessageTag::kResync, codec::Resync{.job = 3, .epoch = 1});
+  answers.say(MessageTag::kRefused,
+              codec::Refused{.job = 4, .epoch = 2, .retry_after_ms = 20, .code = 4});
   answers.say(MessageTag::kHeartbeat, codec::Heartbeat{});
   answers.say(MessageTag::kStatsRequest, codec::StatsRequest{.tag = 1});
   answers.say(MessageTag::kStatsReply, codec::StatsReply{.tag = 1, .storages = 2});

@@ -77,6 +77,7 @@ TEST(Messages, OfAnswersArriveWithEveryField) {
   expect_arrives(Failed{.job = 1, .answer = 2, .finished = true, .code = 3, .message = "why\nnot"});
   expect_arrives(Ack{.finished = 7});
   expect_arrives(Resync{.job = 7, .epoch = 8});
+  expect_arrives(Refused{.job = 7, .epoch = 8, .retry_after_ms = 9, .code = 10});
 }
 
 TEST(Messages, OfTheRestArriveWithEveryField) {
@@ -88,6 +89,7 @@ TEST(Messages, OfTheRestArriveWithEveryField) {
   expect_arrives(
       Hint{.phase = JobPhase::kLoad, .urgency = Urgency::kBestEffort, .rest = Rest::kOpen});
   expect_arrives(Goodbye{.code = 5, .message = "the server is shutting down"});
+  expect_arrives(Goodbye{.code = 4, .message = "later", .retry_after_ms = 60'000});
   expect_arrives(StatsRequest{.tag = 9});
   expect_arrives(StatsReply{.tag = 1,
                             .ops_executed = kLarge + 1,

@@ -48,11 +48,16 @@ inline auto fields(const codec::Failed& m) {
 }
 inline auto fields(const codec::Ack& m) { return std::tuple(m.finished); }
 inline auto fields(const codec::Resync& m) { return std::tuple(m.job, m.epoch); }
+inline auto fields(const codec::Refused& m) {
+  return std::tuple(m.job, m.epoch, m.retry_after_ms, m.code);
+}
 inline auto fields(const codec::Hint& m) {
   return std::tuple(m.phase, m.urgency, m.rest, m.resume_ms);
 }
 inline auto fields(const codec::Heartbeat& /*message*/) { return std::tuple(); }
-inline auto fields(const codec::Goodbye& m) { return std::tuple(m.code, copy(m.message)); }
+inline auto fields(const codec::Goodbye& m) {
+  return std::tuple(m.code, copy(m.message), m.retry_after_ms);
+}
 inline auto fields(const codec::StatsRequest& m) { return std::tuple(m.tag); }
 inline auto fields(const codec::StatsReply& m) {
   return std::tuple(m.tag, m.ops_executed, m.jobs_executed, m.ops_failed, m.storages,

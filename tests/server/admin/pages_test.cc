@@ -80,7 +80,9 @@ ServerReport report() {
                               .wasted = 80,
                               .packs = 82,
                               .retries = 83,
-                              .refusals = 81}}};
+                              .refusals = 81}},
+          .queued_jobs = 111,
+          .refusals = {.queue = 112, .tenant_queue = 113, .sessions = 114, .tenant_sessions = 115}};
 }
 
 Response ask(std::string_view path, Show show = Show::kAll, ServerReport of = report()) {
@@ -193,6 +195,11 @@ TEST(Pages, MetricsAreWhatPrometheusReads) {
       {"djinn_disk_evicted_bytes_total", 107},
       {"djinn_disk_failed_writes_total", 108},
       {"djinn_sessions", 1},
+      {"djinn_queued_jobs", 111},
+      {"djinn_refusals_total{reason=\"queue\"}", 112},
+      {"djinn_refusals_total{reason=\"tenant-queue\"}", 113},
+      {"djinn_refusals_total{reason=\"sessions\"}", 114},
+      {"djinn_refusals_total{reason=\"tenant-sessions\"}", 115},
       {"djinn_tenant_sessions{tenant=\"alice\"}", 41},
       {"djinn_tenant_sessions_limit{tenant=\"alice\"}", 48},
       {"djinn_tenant_device_microseconds_total{tenant=\"alice\"}", 49},

@@ -21,7 +21,7 @@ TEST(Tenants, AreReadFromTheirTables) {
       "threads = 3\n"
       "[tenants.alice]\n"
       "weight = 3\nclass = \"interactive\"\ndevice-memory = \"2GiB\"\nhost-memory = 4096\n"
-      "sessions = 8\n"
+      "sessions = 8\nqueue = 9\n"
       "[tenants.\"bob o'c\"]\n"
       "weight = 0.5\ndevice-memory = 0\n"
       "[tenants.carol]\n",
@@ -32,7 +32,8 @@ TEST(Tenants, AreReadFromTheirTables) {
             (TenantSettings{.terms = {.weight = 3, .ceiling = sched::Class::kInteractive},
                             .device_memory_bytes = 2 * kGiB,
                             .host_memory_bytes = 4096,
-                            .sessions_max = 8}));
+                            .sessions_max = 8,
+                            .queue_max = 9}));
   EXPECT_EQ(tenants->at("bob o'c").terms.weight, 0.5);
   EXPECT_EQ(tenants->at("bob o'c").device_memory_bytes, 0U) << "no limit, whatever others have";
   EXPECT_EQ(tenants->at("carol"), TenantSettings{}) << "the defaults";
@@ -60,6 +61,7 @@ TEST(Tenants, AWrongTableIsNamedWithItsKeyAndItsCure) {
       {"host-memory = -1", "2GiB"},
       {"sessions = 0", "1 to 1000000"},
       {"sessions = \"4\"", "1 to 1000000"},
+      {"queue = 0", "1 to 1000000"},
       {"token = \"s3cret\"", "weight, class"},
       {"threads = 2", "weight, class"}};
   for (const auto& [line, cure] : wrong) {
@@ -84,7 +86,8 @@ TEST(Tenants, ComeBackFromTheTomlOfTheSettings) {
   settings.tenants["a.b \"c\""] = {.terms = {.weight = 0.25, .ceiling = sched::Class::kBestEffort},
                                    .device_memory_bytes = 0,
                                    .host_memory_bytes = 3 * kGiB,
-                                   .sessions_max = 7};
+                                   .sessions_max = 7,
+                                   .queue_max = 5};
   settings.tenants["plain"] = {};
   const std::string text = to_toml(settings);
   ASSERT_TRUE(settings_from_toml(text, "printed")) << text;

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/session/admission.h"
+
+#include <algorithm>
+
+#include "serialization/base/limits.h"
+
+namespace djinn::server {
+namespace {
+
+constexpr uint64_t kTypicalShare = 16;  // A job moves what is typical by a sixteenth.
+
+}  // namespace
+
+Admission::Queue& Admission::queue(std::string_view tenant) {
+  const auto at = queues_.find(tenant);
+  return at != queues_.end() ? at->second : queues_[std::string(tenant)];
+}
+
+std::optional<uint32_t> Admission::refuse(const Queue& queue) {
+  if (queue.jobs_max > 0 && queue.jobs >= queue.jobs_max) {
+    ++refusals_.tenant_queue;
+    return retry_after_ms(queue, true);
+  }
+  const uint64_t tenants = tenants_ + (queue.jobs == 0 ? 1 : 0);
+  if (jobs_ < jobs_max_ || queue.jobs < jobs_max_ / tenants) return std::nullopt;
+  ++refusals_.queue;
+  return retry_after_ms(queue, false);
+}
+
+// Half of its own jobs, where they are too many, and as much of everybody else's beside them; else
+// half of all.
+uint32_t Admission::retry_after_ms(const Queue& queue, bool own_limit) const {
+  const uint64_t half_ns = queue.expected_ns / 2;
+  const uint64_t others_ns = expected_ns_ - queue.expected_ns;
+  const uint64_t beside_ns = std::min(others_ns, half_ns * (std::max<uint64_t>(tenants_, 1) - 1));
+  const uint64_t wait_ns = own_limit ? half_ns + beside_ns : expected_ns_ / 2;
+  return static_cast<uint32_t>(
+      std::clamp<uint64_t>(wait_ns / 1'000'000, 1, uint64_t{kRetryAfterMsMax}));
+}
+
+uint64_t Admission::add(Queue& queue, uint64_t expected_ns) {
+  if (expected_ns > 0) {
+    typical_ns_ += expected_ns / kTypicalShare - typical_ns_ / kTypicalShare;
+  } else {
+    expected_ns = typical_ns_;
+  }
+  if (queue.jobs++ == 0) ++tenants_;
+  ++jobs_;
+  queue.expected_ns += expected_ns;
+  expected_ns_ += expected_ns;
+  return expected_ns;
+}
+
+void Admission::end(Queue& queue, uint64_t counted_ns) {
+  if (--queue.jobs == 0) --tenants_;
+  --jobs_;
+  queue.expected_ns -= counted_ns;
+  expected_ns_ -= counted_ns;
+}
+
+}  // namespace djinn::server

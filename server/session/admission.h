@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// Admission: whether one more job may wait, and if not, when to come again.
+//
+// What waits is bounded, by tenant and together, and is refused before anything is done for it:
+// a server that takes more than it can do is late for everybody. Together is not first come, first
+// served: a tenant that has less than an equal part of the queue gets in although it is full, so
+// that one who floods it refuses only itself.
+// Ownership: owns what it counts. Threading: the I/O thread.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace djinn::server {
+
+// Refusals since the server's start, by what they were for.
+struct Refusals {
+  uint64_t queue = 0;            // jobs: too many wait
+  uint64_t tenant_queue = 0;     // jobs: too many of the tenant wait
+  uint64_t sessions = 0;         // hellos: too many sessions are there
+  uint64_t tenant_sessions = 0;  // hellos: the tenant has as many as it may
+};
+
+class Admission {
+ public:
+  // A tenant's jobs that were received and have not ended.
+  struct Queue {
+    uint64_t jobs = 0;
+    uint64_t expected_ns = 0;  // of device time
+    uint64_t jobs_max = 0;     // 0: no limit of its own
+  };
+
+  explicit Admission(uint64_t jobs_max) : jobs_max_(jobs_max) {}
+
+  // Made when it is asked for first; stays.
+  [[nodiscard]] Queue& queue(std::string_view tenant);
+  // Nothing: one more job of it may wait. Else in how many milliseconds half of what is in its way
+  // should have run: 1 to kRetryAfterMsMax.
+  [[nodiscard]] std::optional<uint32_t> refuse(const Queue& queue);
+  // A job came that is expected to take so long (0: nobody knows). What it is counted as, for
+  // `end`.
+  [[nodiscard]] uint64_t add(Queue& queue, uint64_t expected_ns);
+  void end(Queue& queue, uint64_t counted_ns);
+
+  [[nodiscard]] uint64_t jobs() const { return jobs_; }
+  [[nodiscard]] Refusals& refusals() { return refusals_; }
+
+ private:
+  [[nodiscard]] uint32_t retry_after_ms(const Queue& queue, bool own_limit) const;
+
+  const uint64_t jobs_max_;
+  uint64_t jobs_ = 0;
+  uint64_t expected_ns_ = 0;
+  uint64_t typical_ns_ = 1'000'000;  // of a job, lately
+  uint64_t tenants_ = 0;             // that have jobs
+  std::map<std::string, Queue, std::less<>> queues_;
+  Refusals refusals_;
+};
+
+}  // namespace djinn::server
