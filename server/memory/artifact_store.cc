@@ -17,6 +17,7 @@ namespace djinn::server {
 namespace {
 
 constexpr int kVerifierNice = 10;  // Whoever computes goes first.
+constexpr size_t kLoaders = 3;     // One hashes, one reads, and one is between the two.
 
 }  // namespace
 
@@ -183,9 +184,10 @@ ArtifactStore::ArtifactStore(const ArtifactKey& key, ArtifactDisk disk, uint64_t
       disk_(std::move(disk)),
       shelf_(std::make_shared<Shelf>(unused_bytes_max)),
       verifier_([this] { verify_main(); }),
-      loader_([this] { load_main(); }) {
+      loads_(kLoaders, [this](const Wanted& wanted, const std::string& tenant) {
+        return load_one(wanted, tenant);
+      }) {
   pthread_setname_np(verifier_.native_handle(), "djinn-verify");
-  pthread_setname_np(loader_.native_handle(), "djinn-load");
 }
 
 ArtifactStore::~ArtifactStore() {
@@ -193,11 +195,9 @@ ArtifactStore::~ArtifactStore() {
     MutexLock lock(mutex_);
     stopping_ = true;
     wanted_.notify_all();
-    load_wanted_.notify_all();
     verified_.notify_all();
   }
   verifier_.join();
-  loader_.join();
   shelf_->close();
 }
 
@@ -217,11 +217,7 @@ bool ArtifactStore::is_coming(const Wanted& wanted) const {
   return verifying_.contains(wanted.name);
 }
 
-void ArtifactStore::load(Load load) {
-  MutexLock lock(mutex_);
-  loads_.push_back(std::move(load));
-  load_wanted_.notify_one();
-}
+void ArtifactStore::load(Load load) { loads_.push(std::move(load)); }
 
 std::shared_ptr<Buffer> ArtifactStore::add(const ArtifactName& name,
                                            std::shared_ptr<Buffer> content, OnVerified done) {
@@ -268,14 +264,13 @@ ArtifactStats ArtifactStore::stats() const {
 }
 
 void ArtifactStore::settle() {
+  loads_.settle();
   MutexLock lock(mutex_);
-  while (!checks_.empty() || !writes_.empty() || checking_ || !loads_.empty() || loading_) {
-    settled_.wait(mutex_);
-  }
+  while (!checks_.empty() || !writes_.empty() || checking_) settled_.wait(mutex_);
 }
 
 void ArtifactStore::tell_if_settled() {
-  if (checks_.empty() && writes_.empty() && loads_.empty()) settled_.notify_all();
+  if (checks_.empty() && writes_.empty()) settled_.notify_all();
 }
 
 // -- verifying and writing
@@ -335,35 +330,6 @@ void ArtifactStore::write(const Check& check) {
 }
 
 // -- loading
-
-void ArtifactStore::load_main() {
-  while (true) {
-    Load load;
-    {
-      MutexLock lock(mutex_);
-      loading_ = false;
-      tell_if_settled();
-      while (!stopping_ && loads_.empty()) load_wanted_.wait(mutex_);
-      if (stopping_) return;
-      load = std::move(loads_.front());
-      loads_.pop_front();
-      loading_ = true;
-    }
-    std::vector<std::shared_ptr<Buffer>> loaded;
-    loaded.reserve(load.wanted.size());
-    for (const Wanted& each : load.wanted) {
-      if (!wanted_still(load)) break;
-      loaded.push_back(load_one(each, load.tenant));
-    }
-    if (wanted_still(load)) load.done(std::move(loaded));
-  }
-}
-
-bool ArtifactStore::wanted_still(const Load& load) const {
-  if (load.asker.expired()) return false;
-  MutexLock lock(mutex_);
-  return !stopping_;
-}
 
 void ArtifactStore::wait_until_verified(const ArtifactName& name) {
   MutexLock lock(mutex_);

@@ -8,9 +8,9 @@
 // Who asks for bytes that are being hashed is answered when that has ended: sending them again
 // would take longer. With a disk cache, what is verified is also written to disk, when nothing
 // waits to be verified; until then its bytes stay where they are, unless memory is wanted. What is
-// on disk only is loaded by another thread, which verifies it: whoever asked is answered when it is
-// there. Ownership: users share buffers; a buffer dies when it is neither used nor kept here. Users
-// may outlive the store. Threading: any thread.
+// on disk only is loaded by other threads (load_queue.h), which verify it: whoever asked is
+// answered when it is there. Ownership: users share buffers; a buffer dies when it is neither used
+// nor kept here. Users may outlive the store. Threading: any thread.
 #pragma once
 
 #include <condition_variable>
@@ -27,6 +27,7 @@
 #include "server/executor.h"
 #include "server/memory/artifact_name.h"
 #include "server/memory/disk_cache.h"
+#include "server/memory/load_queue.h"
 
 namespace djinn::server {
 
@@ -69,21 +70,12 @@ class ArtifactStore {
   // The same, for a client that will not send them if they are here.
   std::shared_ptr<Buffer> offer(const ArtifactName& name, uint64_t bytes);
 
-  struct Wanted {
-    ArtifactName name;
-    uint64_t bytes = 0;
-  };
+  using Wanted = WantedArtifact;
   // It is on disk, or is being verified. Never waits.
   [[nodiscard]] bool is_coming(const Wanted& wanted) const;
-  // Waits for them and loads them, in the order of the calls, if they are as they should be; then
-  // `done` runs on the store's thread with one buffer each, null for what is not there. Never, if
-  // `asker` has died by then.
-  struct Load {
-    std::vector<Wanted> wanted;
-    std::string tenant;  // who pays for the memory
-    std::weak_ptr<const void> asker;
-    std::function<void(std::vector<std::shared_ptr<Buffer>> loaded)> done;
-  };
+  // Waits for them and loads them, if they are as they should be; then `done` runs on a thread of
+  // the store's, in the order of these calls.
+  using Load = ArtifactLoad;
   void load(Load load);
 
   // Content that was uploaded; it is used through what comes back. `done(good)` runs on the store's
@@ -114,8 +106,6 @@ class ArtifactStore {
   void verify(Check check);
   void write(const Check& check);
   [[nodiscard]] bool writes_first() const REQUIRES(mutex_);
-  void load_main();
-  [[nodiscard]] bool wanted_still(const Load& load) const;
   void wait_until_verified(const ArtifactName& name);
   std::shared_ptr<Buffer> load_one(const Wanted& wanted, const std::string& tenant);
   Result<std::shared_ptr<Buffer>> stage(uint64_t bytes, const std::string& tenant);
@@ -128,7 +118,6 @@ class ArtifactStore {
   mutable Mutex mutex_;
   std::condition_variable_any wanted_;
   std::condition_variable_any settled_;
-  std::condition_variable_any load_wanted_;
   std::condition_variable_any verified_;
   std::deque<Check> checks_ GUARDED_BY(mutex_);
   // Of checks_ and of the one that is being hashed.
@@ -136,12 +125,10 @@ class ArtifactStore {
   std::deque<Check> writes_ GUARDED_BY(mutex_);  // Verified, and not on disk.
   uint64_t write_bytes_ GUARDED_BY(mutex_) = 0;
   uint64_t unwritten_bytes_ GUARDED_BY(mutex_) = 0;
-  std::deque<Load> loads_ GUARDED_BY(mutex_);
   bool checking_ GUARDED_BY(mutex_) = false;
-  bool loading_ GUARDED_BY(mutex_) = false;
   bool stopping_ GUARDED_BY(mutex_) = false;
   std::thread verifier_;  // Last: they use all of the above.
-  std::thread loader_;
+  LoadQueue loads_;
 };
 
 }  // namespace djinn::server
