@@ -163,7 +163,7 @@ Result<> Session::hello(const codec::Hello& hello) {
     retry_after_ms_ = kRetryTenantMs;
     return may.error();
   }
-  queue_ = &house_.admission.queue(tenant_);
+  place_.queue = &house_.admission.queue(tenant_);
   house_.runner.open(id_, tenant_);
   uploads_.set_tenant(tenant_);
   state_ = State::kOpen;
@@ -214,7 +214,7 @@ void Session::resync() {
 }
 
 bool Session::refuse() {
-  const auto retry_after_ms = house_.admission.refuse(*queue_);
+  const auto retry_after_ms = house_.admission.refuse(place_);
   if (!retry_after_ms) return false;
   spdlog::debug("session={} tenant={}: job {} is refused for {} ms", id_.value, tenant_,
                 progress_.next().value, *retry_after_ms);
@@ -280,7 +280,7 @@ bool Session::may_run_here(const Task& task) const {
 void Session::submit(Task task) {
   const bool here = may_run_here(task);
   progress_.receive();
-  queued_ns_.push_back(house_.admission.add(*queue_, task.expected_ns));
+  house_.admission.add(place_, task.expected_ns);
   hints_.rest = Rest::kNone;
   packed_ = false;
   answers_due_ += task.work.plan->answers;
@@ -398,8 +398,7 @@ void Session::send_answer(Report& report) {
 void Session::job_ended(const Report& report) {
   uploads_.release(report.staged_bytes);
   inline_bytes_queued_ -= report.inline_bytes;
-  house_.admission.end(*queue_, queued_ns_.front());
-  queued_ns_.pop_front();
+  house_.admission.end(place_);
   progress_.end(report.staged_bytes, report.answer != graph::kNone);
   if (progress_.ack_due()) {
     progress_.tell();
@@ -504,8 +503,7 @@ void Session::release_jobs() {
   asks_.reset();
   if (state_ != State::kOpen) return;
   house_.runner.close(id_);
-  for (const uint64_t ns : queued_ns_) house_.admission.end(*queue_, ns);
-  queued_ns_.clear();
+  while (!place_.counted_ns.empty()) house_.admission.end(place_);
 }
 
 SessionReport Session::look(uint64_t now) const {

@@ -127,11 +127,10 @@ class Session final : public transport::FrameSink {
   Progress progress_;
   uint16_t epoch_ = 0;  // Behind the last one the first comes again.
   uint32_t resyncs_ = 0;
-  Admission::Queue* queue_ = nullptr;  // The tenant's; once it is open.
-  std::deque<uint64_t> queued_ns_;     // What jobs in flight are counted as there.
-  uint32_t retry_after_ms_ = 0;        // of the Goodbye
-  std::unique_ptr<Task> arriving_;     // A job whose payload is on its way.
-  uint64_t inline_bytes_queued_ = 0;   // Of jobs in flight.
+  Admission::Place place_;            // Of its tenant's queue, once it is open.
+  uint32_t retry_after_ms_ = 0;       // of the Goodbye
+  std::unique_ptr<Task> arriving_;    // A job whose payload is on its way.
+  uint64_t inline_bytes_queued_ = 0;  // Of jobs in flight.
   std::deque<PendingStats> pending_stats_;
   std::deque<Offered> offers_;  // In order; the first waits for a disk or a hash.
   std::shared_ptr<const Unit> asks_ = std::make_shared<Unit>();  // Loads end when it dies.

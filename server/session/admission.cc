@@ -17,15 +17,17 @@ Admission::Queue& Admission::queue(std::string_view tenant) {
   return at != queues_.end() ? at->second : queues_[std::string(tenant)];
 }
 
-std::optional<uint32_t> Admission::refuse(const Queue& queue) {
-  if (queue.jobs_max > 0 && queue.jobs >= queue.jobs_max) {
-    ++refusals_.tenant_queue;
-    return retry_after_ms(queue, true);
-  }
+std::optional<uint32_t> Admission::refuse(const Place& place) {
+  const Queue& queue = *place.queue;
+  const bool own = queue.jobs_max > 0 && queue.jobs >= queue.jobs_max;
   const uint64_t tenants = tenants_ + (queue.jobs == 0 ? 1 : 0);
-  if (jobs_ < jobs_max_ || queue.jobs < jobs_max_ / tenants) return std::nullopt;
-  ++refusals_.queue;
-  return retry_after_ms(queue, false);
+  const bool all = jobs_ >= jobs_max_ && queue.jobs >= jobs_max_ / tenants;
+  if (!own && !all) return std::nullopt;
+  const uint64_t part = own ? queue.jobs_max : jobs_max_ / tenants;
+  const uint64_t sessions = queue.sessions + (place.counted_ns.empty() ? 1 : 0);
+  if (place.counted_ns.size() < part / sessions) return std::nullopt;
+  ++(own ? refusals_.tenant_queue : refusals_.queue);
+  return retry_after_ms(queue, own);
 }
 
 // Half of its own jobs, where they are too many, and as much of everybody else's beside them; else
@@ -39,20 +41,26 @@ uint32_t Admission::retry_after_ms(const Queue& queue, bool own_limit) const {
       std::clamp<uint64_t>(wait_ns / 1'000'000, 1, uint64_t{kRetryAfterMsMax}));
 }
 
-uint64_t Admission::add(Queue& queue, uint64_t expected_ns) {
+void Admission::add(Place& place, uint64_t expected_ns) {
   if (expected_ns > 0) {
     typical_ns_ += expected_ns / kTypicalShare - typical_ns_ / kTypicalShare;
   } else {
     expected_ns = typical_ns_;
   }
+  Queue& queue = *place.queue;
+  if (place.counted_ns.empty()) ++queue.sessions;
+  place.counted_ns.push_back(expected_ns);
   if (queue.jobs++ == 0) ++tenants_;
   ++jobs_;
   queue.expected_ns += expected_ns;
   expected_ns_ += expected_ns;
-  return expected_ns;
 }
 
-void Admission::end(Queue& queue, uint64_t counted_ns) {
+void Admission::end(Place& place) {
+  Queue& queue = *place.queue;
+  const uint64_t counted_ns = place.counted_ns.front();
+  place.counted_ns.pop_front();
+  if (place.counted_ns.empty()) --queue.sessions;
   if (--queue.jobs == 0) --tenants_;
   --jobs_;
   queue.expected_ns -= counted_ns;

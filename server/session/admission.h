@@ -3,12 +3,14 @@
 //
 // What waits is bounded, by tenant and together, and is refused before anything is done for it:
 // a server that takes more than it can do is late for everybody. Together is not first come, first
-// served: a tenant that has less than an equal part of the queue gets in although it is full, so
-// that one who floods it refuses only itself.
+// served: a tenant that has less than an equal part of the queue gets in although it is full, and
+// so does a session that has less than an equal part of its tenant's. So who floods a queue refuses
+// only itself, and the n-th to come makes it longer by an n-th at most.
 // Ownership: owns what it counts. Threading: the I/O thread.
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <optional>
 #include <string>
@@ -31,6 +33,12 @@ class Admission {
     uint64_t jobs = 0;
     uint64_t expected_ns = 0;  // of device time
     uint64_t jobs_max = 0;     // 0: no limit of its own
+    uint64_t sessions = 0;     // that have some of the jobs
+  };
+  // A session's part of it: what its jobs in flight are counted as, oldest first.
+  struct Place {
+    Queue* queue = nullptr;
+    std::deque<uint64_t> counted_ns = {};
   };
 
   explicit Admission(uint64_t jobs_max) : jobs_max_(jobs_max) {}
@@ -39,11 +47,11 @@ class Admission {
   [[nodiscard]] Queue& queue(std::string_view tenant);
   // Nothing: one more job of it may wait. Else in how many milliseconds half of what is in its way
   // should have run: 1 to kRetryAfterMsMax.
-  [[nodiscard]] std::optional<uint32_t> refuse(const Queue& queue);
-  // A job came that is expected to take so long (0: nobody knows). What it is counted as, for
-  // `end`.
-  [[nodiscard]] uint64_t add(Queue& queue, uint64_t expected_ns);
-  void end(Queue& queue, uint64_t counted_ns);
+  [[nodiscard]] std::optional<uint32_t> refuse(const Place& place);
+  // A job came that is expected to take so long; 0: nobody knows.
+  void add(Place& place, uint64_t expected_ns);
+  // The oldest one has ended.
+  void end(Place& place);
 
   [[nodiscard]] uint64_t jobs() const { return jobs_; }
   [[nodiscard]] Refusals& refusals() { return refusals_; }

@@ -14,10 +14,10 @@ namespace {
 constexpr uint64_t kMs = 1'000'000;
 
 // Adds jobs until one is refused; how many that were.
-size_t flood(Admission& admission, Admission::Queue& queue, uint64_t each_ns) {
+size_t flood(Admission& admission, Admission::Place& place, uint64_t each_ns) {
   size_t jobs = 0;
-  while (!admission.refuse(queue)) {
-    (void)admission.add(queue, each_ns);
+  while (!admission.refuse(place)) {
+    admission.add(place, each_ns);
     ++jobs;
   }
   return jobs;
@@ -25,59 +25,76 @@ size_t flood(Admission& admission, Admission::Queue& queue, uint64_t each_ns) {
 
 TEST(Admission, IsBoundedTogetherAndByTenant) {
   Admission admission(100);
-  Admission::Queue& alice = admission.queue("alice");
-  Admission::Queue& bob = admission.queue("bob");
-  bob.jobs_max = 7;
+  Admission::Place alice{&admission.queue("alice")};
+  Admission::Place bob{&admission.queue("bob")};
+  bob.queue->jobs_max = 7;
   EXPECT_EQ(flood(admission, bob, kMs), 7U);
   EXPECT_EQ(flood(admission, alice, kMs), 93U);
   EXPECT_EQ(admission.jobs(), 100U);
   EXPECT_EQ(admission.refusals().tenant_queue, 1U);
   EXPECT_EQ(admission.refusals().queue, 1U);
-  EXPECT_EQ(&admission.queue("alice"), &alice);
+  EXPECT_EQ(&admission.queue("alice"), alice.queue);
 }
 
 TEST(Admission, WhoFloodsTheQueueRefusesOnlyItself) {
   Admission admission(100);
-  Admission::Queue& flooding = admission.queue("flooding");
+  Admission::Place flooding{&admission.queue("flooding")};
+  Admission::Place meek{&admission.queue("meek")};
+  Admission::Place third{&admission.queue("third")};
   ASSERT_EQ(flood(admission, flooding, kMs), 100U);
-  EXPECT_EQ(flood(admission, admission.queue("meek"), kMs), 50U) << "an equal part of the queue";
-  EXPECT_EQ(flood(admission, admission.queue("third"), kMs), 33U);
+  EXPECT_EQ(flood(admission, meek, kMs), 50U) << "an equal part of the queue";
+  EXPECT_EQ(flood(admission, third, kMs), 33U);
   EXPECT_TRUE(admission.refuse(flooding));
+}
+
+TEST(Admission, ASessionThatFloodsItsTenantsQueueRefusesOnlyItself) {
+  for (const uint64_t own : {0U, 12U}) {
+    Admission admission(own == 0 ? 12 : 1000);
+    admission.queue("alice").jobs_max = own;
+    std::vector<Admission::Place> places(14, {&admission.queue("alice")});
+    EXPECT_EQ(flood(admission, places[0], kMs), 12U);
+    EXPECT_EQ(flood(admission, places[1], kMs), 6U);
+    EXPECT_EQ(flood(admission, places[2], kMs), 4U);
+    for (size_t i = 3; i < 12; ++i) EXPECT_GE(flood(admission, places[i], kMs), 1U) << i;
+    EXPECT_EQ(flood(admission, places[12], kMs), 0U) << "there are more sessions than places";
+    while (!places[0].counted_ns.empty()) admission.end(places[0]);
+    EXPECT_EQ(flood(admission, places[12], kMs), 1U);
+    EXPECT_LE(admission.jobs(), 12U * 4) << "12 and a 2nd, 3rd, ... 12th of it";
+  }
 }
 
 TEST(Admission, SaysWhenHalfOfWhatIsInTheWayShouldHaveRun) {
   Admission admission(100);
-  Admission::Queue& alice = admission.queue("alice");
+  Admission::Place alice{&admission.queue("alice")};
   ASSERT_EQ(flood(admission, alice, 20 * kMs), 100U);
   EXPECT_EQ(admission.refuse(alice), 1000U);
-  Admission::Queue& bob = admission.queue("bob");
-  bob.jobs_max = 10;
+  Admission::Place bob{&admission.queue("bob")};
+  bob.queue->jobs_max = 10;
   ASSERT_EQ(flood(admission, bob, 20 * kMs), 10U);
   EXPECT_EQ(admission.refuse(bob), 200U) << "half of his 200 ms, and as much of hers beside it";
 }
 
 TEST(Admission, StaysWithinBoundsWhateverIsExpected) {
   Admission admission(2);
-  Admission::Queue& alice = admission.queue("alice");
-  const uint64_t first = admission.add(alice, 1);
-  const uint64_t second = admission.add(alice, 1);
+  Admission::Place alice{&admission.queue("alice")};
+  admission.add(alice, 1);
+  admission.add(alice, 1);
   EXPECT_EQ(admission.refuse(alice), 1U);
-  admission.end(alice, first);
-  admission.end(alice, second);
-  (void)admission.add(alice, uint64_t{1} << 60);
-  (void)admission.add(alice, uint64_t{1} << 60);
+  admission.end(alice);
+  admission.end(alice);
+  admission.add(alice, uint64_t{1} << 60);
+  admission.add(alice, uint64_t{1} << 60);
   EXPECT_EQ(admission.refuse(alice), kRetryAfterMsMax);
 }
 
 TEST(Admission, CountsAJobThatNobodyKnowsAsATypicalOne) {
   Admission admission(1000);
-  Admission::Queue& alice = admission.queue("alice");
-  std::vector<uint64_t> counted;
-  for (int i = 0; i < 200; ++i) counted.push_back(admission.add(alice, 8 * kMs));
-  EXPECT_NEAR(static_cast<double>(admission.add(alice, 0)), 8.0 * kMs, 0.1 * kMs);
-  for (const uint64_t each : counted) admission.end(alice, each);
-  EXPECT_EQ(alice.jobs, 1U);
-  EXPECT_NEAR(static_cast<double>(alice.expected_ns), 8.0 * kMs, 0.1 * kMs);
+  Admission::Place alice{&admission.queue("alice")};
+  for (int i = 0; i < 200; ++i) admission.add(alice, 8 * kMs);
+  admission.add(alice, 0);
+  for (int i = 0; i < 200; ++i) admission.end(alice);
+  EXPECT_EQ(alice.queue->jobs, 1U);
+  EXPECT_NEAR(static_cast<double>(alice.queue->expected_ns), 8.0 * kMs, 0.1 * kMs);
 }
 
 }  // namespace
