@@ -25,6 +25,12 @@ if(TARGET djinn_cuda)  # A plugin: where the server looks for it (server/torch/p
   install(TARGETS djinn_cuda LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 endif()
 
+if(TARGET djinn_server)  # To run it as a service: docs/operations.md.
+  configure_file(packaging/djinn-server.service.in djinn-server.service @ONLY)
+  install(FILES ${CMAKE_CURRENT_BINARY_DIR}/djinn-server.service DESTINATION lib/systemd/system)
+  install(FILES packaging/djinn-server.toml docs/operations.md DESTINATION ${CMAKE_INSTALL_DATADIR}/djinn)
+endif()
+
 configure_package_config_file(cmake/djinnConfig.cmake.in djinnConfig.cmake
   INSTALL_DESTINATION ${DJINN_INSTALL_CMAKE_DIR} PATH_VARS CMAKE_INSTALL_INCLUDEDIR CMAKE_INSTALL_LIBDIR)
 write_basic_package_version_file(djinnConfigVersion.cmake COMPATIBILITY SameMinorVersion)

@@ -17,6 +17,10 @@ trap stop EXIT
 
 cmake --install "$build" --prefix "$scratch/prefix" >"$scratch/install.log" || { cat "$scratch/install.log"; exit 1; }
 (cd "$scratch/prefix" && find . -type f | sort)
+# What it is run with as a service: the example is understood, and the unit starts the program with a config.
+"$scratch/prefix/bin/djinn-server" --config "$scratch/prefix/share/djinn/djinn-server.toml" --print-config \
+  | grep '^\[tenants.research\]' >/dev/null || { echo "the example config is not understood"; exit 1; }
+grep -qE '^ExecStart=/[^@]*/bin/djinn-server --config /' "$scratch/prefix/lib/systemd/system/djinn-server.service"
 launcher=()
 ! command -v ccache >/dev/null || launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
 cmake -S "$here" -B "$scratch/app" -G Ninja -DCMAKE_CXX_COMPILER="$cxx" -DCMAKE_PREFIX_PATH="$scratch/prefix" "${launcher[@]}"
