@@ -119,7 +119,8 @@ Result<TenantTable> tenants_from_toml(std::string_view text, const std::string& 
   }
   for (const auto& [key, node] : *tenants->as_table()) {
     const std::string name(key.str());
-    const std::string where = path + ": [tenants." + name + "]: ";
+    std::string where = path;
+    where.append(": [tenants.").append(name).append("]: ");
     if (name.empty() || name.size() > kNameBytesMax) {
       return wrong(where + "a tenant's name has 1 to 256 bytes");
     }

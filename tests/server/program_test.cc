@@ -170,7 +170,7 @@ TEST(Program, EndsAtOnceAtTheSecondSignal) {
 // -- tenants of a config file
 
 std::string write(const std::string& name, const std::string& text) {
-  const std::string path = ::testing::TempDir() + "/" + name;
+  std::string path = ::testing::TempDir() + "/" + name;
   std::ofstream(path) << text;
   return path;
 }

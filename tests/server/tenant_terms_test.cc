@@ -13,7 +13,6 @@ namespace {
 using graph::PlanWriter;
 using graph::UploadForm;
 using server::Access;
-using server::Tier;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;

@@ -136,9 +136,11 @@ TEST_F(TenantLimits, AllOfATenantWithoutAShareOfTheDeviceLeavesForOthers) {
   // All of the device at once for one operator of his.
   for (uint8_t i = 0; i < 7; ++i) his.push_back(make(bob, i).value());
   std::vector<TieredBuffer*> all;
+  all.reserve(his.size());
   for (const auto& each : his) all.push_back(each.get());
   EXPECT_TRUE(tiers->pin(all));
   std::vector<Tiers::Use> uses;
+  uses.reserve(all.size());
   for (TieredBuffer* const each : all) uses.push_back({.buffer = each});
   tiers->unpin(uses);
   EXPECT_GE(alice.used(Tier::kHost), 5 * kPage);
