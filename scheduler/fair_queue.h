@@ -27,6 +27,10 @@ class FairQueue {
   void moved(Lane& lane);
   // Who runs next, or null.
   [[nodiscard]] Lane* choose();
+  // Of two that are in.
+  [[nodiscard]] static bool before(const Lane& a, const Lane& b) {
+    return a.group == b.group ? a.key < b.key : a.group->key < b.group->key;
+  }
   // For what it did in its group, whether it is in now or not.
   void charge(Lane& lane, uint64_t used_ns);
   [[nodiscard]] bool empty() const { return groups_.empty(); }

@@ -54,8 +54,12 @@ struct Lane : Ranked {
   bool running = false;
   bool paused = false;
   bool candidate = false;
-  bool removed = false;  // Dies when its job has ended.
-  uint64_t used_ns = 0;  // by the job that runs
+  bool removed = false;        // Dies when its job has ended.
+  bool begun = false;          // Its first job has had a turn.
+  uint64_t company = 0;        // that job's, as it was when it began
+  bool late = false;           // Its company is amid a step, and it waits for the next one,
+  uint64_t late_since_ns = 0;  // since then.
+  uint64_t used_ns = 0;        // by the job that runs
 
   // How long it rests: from the end of its last job until the next one comes.
   uint64_t resting_since_ns = kNever;  // kNever: it does not, or never ran
@@ -67,7 +71,7 @@ struct Lane : Ranked {
   Group* group = nullptr;
   uint64_t virtual_ns = 0;  // as the group's, among the tenant's lanes
   uint64_t behind_ns = 0;   // likewise
-  bool late = false;
+  bool overdue = false;
   uint32_t holds_missed = 0;
   uint32_t rests = 0;
 

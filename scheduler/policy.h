@@ -53,6 +53,8 @@ class Policy {
   [[nodiscard]] virtual Choice choose(uint64_t now_ns) = 0;
   // The candidate's `move_ns` is another one now.
   virtual void moved(Lane& /*lane*/) {}
+  // Of two candidates of one class, the first would be chosen before the second.
+  [[nodiscard]] virtual bool before(const Lane& a, const Lane& b) const { return a.key < b.key; }
   // The lane has used the device for so long; it may be a candidate again.
   virtual void charge(Lane& /*lane*/, uint64_t /*used_ns*/) {}
   // Its last job has ended, and none waits.

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cassert>
+#include <tuple>
+#include <utility>
 
 namespace djinn::sched {
 namespace {
@@ -41,16 +43,88 @@ void Scheduler::add(SessionId session, const JobInfo& job, uint64_t now_ns) {
 }
 
 Scheduler::Turn Scheduler::take(uint64_t now_ns) {
+  if (late_ > 0) call_overdue(now_ns);
   const Choice choice = policy_->choose(now_ns);
   if (choice.lane == nullptr) return {.session = {}, .hold_until_ns = choice.hold_until_ns};
   Lane& lane = *choice.lane;
   assert(!lane.running && !lane.paused);
   note(lane, choice.why, now_ns);
+  run(lane);
+  return {.session = lane.session, .hold_until_ns = 0};
+}
+
+void Scheduler::run(Lane& lane) {
   withdraw(lane);
   lane.running = true;
   --waiting_;
   --lane.tenant->waiting;
-  return {.session = lane.session, .hold_until_ns = 0};
+  if (std::exchange(lane.begun, true)) return;
+  lane.company = lane.job().company;
+}
+
+void Scheduler::join(SessionId first, size_t most, uint64_t now_ns, std::vector<SessionId>& mates) {
+  const Lane& leader = lanes_.at(first);
+  const uint64_t company = leader.job().company;
+  if (company == 0) return;
+  const auto belongs = [&](const Lane& lane) {
+    return lane.candidate && lane.job().company == company && lane.in_class == leader.in_class;
+  };
+  for (size_t i = 0; i < most; ++i) {
+    Lane* best = nullptr;
+    for (auto& [session, lane] : lanes_) {
+      if (belongs(lane) && (best == nullptr || policy_->before(lane, *best))) best = &lane;
+    }
+    if (best == nullptr) return;
+    run(*best);
+    mates.push_back(best->session);
+  }
+  for (auto& [session, lane] : lanes_) {  // For them there was no room.
+    if (!belongs(lane)) continue;
+    withdraw(lane);
+    offer(lane, now_ns);
+  }
+}
+
+Scheduler::Waiting Scheduler::only_company() const {
+  Waiting out;
+  for (const auto& [session, lane] : lanes_) {
+    if (!lane.candidate) continue;
+    const uint64_t company = lane.begun ? 0 : lane.job().company;
+    if (company == 0 || (out.sessions > 0 && company != out.company)) return {};
+    out.company = company;
+    ++out.sessions;
+  }
+  return out;
+}
+
+bool Scheduler::amid(uint64_t company, Class in_class) const {
+  return std::ranges::any_of(lanes_, [&](const auto& at) {
+    const Lane& lane = at.second;
+    return lane.begun && lane.company == company && lane.in_class == in_class && !lane.paused;
+  });
+}
+
+void Scheduler::call_late(uint64_t company, uint64_t now_ns) {
+  if (company == 0) return;
+  while (late_ > 0) {  // In the order in which they came to wait; as long as nobody is amid.
+    Lane* first = nullptr;
+    for (auto& [session, lane] : lanes_) {
+      if (!lane.late || lane.paused || lane.job().company != company) continue;
+      if (amid(company, lane.in_class)) continue;
+      if (first == nullptr || std::tie(lane.late_since_ns, lane.session) <
+                                  std::tie(first->late_since_ns, first->session)) {
+        first = &lane;
+      }
+    }
+    if (first == nullptr) return;
+    offer(*first, now_ns);
+  }
+}
+
+void Scheduler::call_overdue(uint64_t now_ns) {
+  for (auto& [session, lane] : lanes_) {
+    if (lane.late && now_ns - lane.late_since_ns >= kLateMaxNs) offer(lane, now_ns);
+  }
 }
 
 void Scheduler::charge(SessionId session, uint64_t used_ns) {
@@ -62,11 +136,12 @@ void Scheduler::charge(SessionId session, uint64_t used_ns) {
   policy_->charge(lane, std::max<uint64_t>(used_ns, 1));
 }
 
-void Scheduler::yield(SessionId session, uint64_t now_ns) {
+void Scheduler::yield(SessionId session, uint64_t now_ns, uint64_t company) {
   Lane& lane = lanes_.at(session);
   assert(lane.running);
   if (lane.removed) return done(session, now_ns);
   lane.running = false;
+  lane.jobs.front().company = company;
   ++waiting_;
   ++lane.tenant->waiting;
   offer(lane, now_ns);
@@ -76,15 +151,18 @@ void Scheduler::done(SessionId session, uint64_t now_ns) {
   Lane& lane = lanes_.at(session);
   assert(lane.running);
   lane.running = false;
+  lane.begun = false;
   lane.used_ns = 0;
   ++lane.tenant->jobs;
+  const uint64_t company = lane.company;
   if (lane.removed) {
     lanes_.erase(session);
-    return;
+  } else {
+    lane.jobs.pop();
+    if (lane.jobs.empty()) note_rest(lane, now_ns);
+    offer(lane, now_ns);
   }
-  lane.jobs.pop();
-  if (lane.jobs.empty()) note_rest(lane, now_ns);
-  offer(lane, now_ns);
+  call_late(company, now_ns);
 }
 
 void Scheduler::ran(SessionId session, const JobInfo& job, uint64_t used_ns, uint64_t now_ns) {
@@ -109,13 +187,15 @@ void Scheduler::pause(SessionId session, bool paused, uint64_t now_ns) {
   lane.paused = paused;
   if (!paused) return offer(lane, now_ns);
   if (lane.candidate) withdraw(lane);
+  if (lane.begun) call_late(lane.company, now_ns);
 }
 
-void Scheduler::remove(SessionId session) {
+void Scheduler::remove(SessionId session, uint64_t now_ns) {
   const auto at = lanes_.find(session);
   if (at == lanes_.end() || at->second.removed) return;
   Lane& lane = at->second;
   if (lane.candidate) withdraw(lane);
+  if (std::exchange(lane.late, false)) --late_;
   policy_->forget(lane);
   const size_t dropped = lane.jobs.size() - (lane.running ? 1 : 0);
   waiting_ -= dropped;
@@ -123,9 +203,11 @@ void Scheduler::remove(SessionId session) {
   --lane.tenant->sessions;
   if (lane.running) {
     lane.removed = true;
-  } else {
-    lanes_.erase(at);
+    return;
   }
+  const uint64_t company = lane.begun ? lane.company : 0;
+  lanes_.erase(at);
+  call_late(company, now_ns);
 }
 
 void Scheduler::set_policy(std::unique_ptr<Policy> policy, uint64_t now_ns) {
@@ -177,6 +259,16 @@ std::vector<Decided> Scheduler::decisions() const {
 void Scheduler::offer(Lane& lane, uint64_t now_ns) {
   if (lane.candidate || lane.running || lane.paused || lane.jobs.empty()) return;
   lane.in_class = class_of(lane);
+  const uint64_t company = lane.begun ? 0 : lane.job().company;
+  const bool was_late = std::exchange(lane.late, false);
+  if (was_late) --late_;
+  const bool overdue = was_late && now_ns - lane.late_since_ns >= kLateMaxNs;
+  if (company != 0 && !overdue && amid(company, lane.in_class)) {
+    if (!was_late) lane.late_since_ns = now_ns;
+    lane.late = true;
+    ++late_;
+    return;
+  }
   lane.candidate = true;
   ++candidates_;
   policy_->enter(lane, now_ns);

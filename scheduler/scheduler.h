@@ -4,6 +4,8 @@
 // It keeps what is true of any policy: one session's jobs run in order and one at a time, a paused
 // session waits, device time is charged to the session's tenant, a policy can be exchanged while
 // jobs wait. The jobs themselves are the caller's; here each is a JobInfo.
+// Jobs of one *company* (and one class) may run together: whoever comes while the company is amid
+// a step waits for the next one, so that they fall into step; kLateMaxNs at most.
 // Nothing is allocated by a decision (take, charge, yield, done).
 // Ownership: owns lanes, tenants and the policy. Threading: plain value; the owner locks.
 #pragma once
@@ -15,6 +17,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <vector>
 
 #include "scheduler/lane.h"
 #include "scheduler/policy.h"
@@ -33,6 +36,7 @@ struct Decided {
 
 class Scheduler {
  public:
+  static constexpr uint64_t kLateMaxNs = 50'000'000;
   static constexpr size_t kDecisionsKept = 64;  // The oldest goes for each.
 
   explicit Scheduler(std::unique_ptr<Policy> policy) : policy_(std::move(policy)) {}
@@ -47,11 +51,14 @@ class Scheduler {
     uint64_t hold_until_ns = 0;  // Nobody yet, though somebody waits: ask again then.
   };
   Turn take(uint64_t now_ns);
+  // Others of that session's company, `most` at most, in the order in which the policy would choose
+  // them: each has its turn now, too. Appended to `mates`.
+  void join(SessionId first, size_t most, uint64_t now_ns, std::vector<SessionId>& mates);
   // It used the device; also after `done`, on a device that works on its own.
   void charge(SessionId session, uint64_t used_ns);
   // Its job is at the end of a chunk and stands first in its lane again: the scheduler chooses
-  // anew.
-  void yield(SessionId session, uint64_t now_ns);
+  // anew. From here on it goes on together with those that yield with the same `company`.
+  void yield(SessionId session, uint64_t now_ns, uint64_t company = 0);
   void done(SessionId session, uint64_t now_ns);
   // A job ran that never waited, since nobody else did.
   void ran(SessionId session, const JobInfo& job, uint64_t used_ns, uint64_t now_ns);
@@ -61,7 +68,7 @@ class Scheduler {
   // A paused session keeps its jobs and gets no turn.
   void pause(SessionId session, bool paused, uint64_t now_ns);
   // Forgets the session; its jobs are the caller's to drop. One that runs is charged still.
-  void remove(SessionId session);
+  void remove(SessionId session, uint64_t now_ns);
 
   // No job is lost; the new policy knows nothing of what tenants had.
   void set_policy(std::unique_ptr<Policy> policy, uint64_t now_ns);
@@ -70,6 +77,12 @@ class Scheduler {
 
   // Some session could have a turn (though the policy may hold the device).
   [[nodiscard]] bool ready() const { return candidates_ > 0; }
+  // If all that could have a turn are of one company and at its beginning: which, and how many.
+  struct Waiting {
+    uint64_t company = 0;  // 0: they are not.
+    size_t sessions = 0;
+  };
+  [[nodiscard]] Waiting only_company() const;
   [[nodiscard]] size_t waiting(SessionId session) const;
   [[nodiscard]] size_t waiting() const { return waiting_; }
   [[nodiscard]] const std::map<std::string, Tenant, std::less<>>& tenants() const {
@@ -82,6 +95,12 @@ class Scheduler {
   Tenant& tenant(std::string_view name);
   void offer(Lane& lane, uint64_t now_ns);
   void withdraw(Lane& lane);
+  void run(Lane& lane);
+  // A session that is not paused has begun a job of that company and class, and has not ended it.
+  [[nodiscard]] bool amid(uint64_t company, Class in_class) const;
+  // Whoever waits for the company's next step need not any more, unless it is still amid one.
+  void call_late(uint64_t company, uint64_t now_ns);
+  void call_overdue(uint64_t now_ns);
   static void note_gap(Lane& lane, uint64_t now_ns);
   void note_rest(Lane& lane, uint64_t now_ns);
   void note(const Lane& lane, const Why& why, uint64_t now_ns);
@@ -92,6 +111,7 @@ class Scheduler {
   std::unordered_map<SessionId, Lane> lanes_;
   size_t waiting_ = 0;  // jobs that do not run
   size_t candidates_ = 0;
+  size_t late_ = 0;
   std::array<Decided, kDecisionsKept> decided_;
   uint64_t decisions_ = 0;
 };

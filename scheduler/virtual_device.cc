@@ -40,7 +40,7 @@ void VirtualDevice::drain() { draining_ = true; }
 void VirtualDevice::close(SessionId session) {
   Source& source = sources_.at(session);
   source.closed = true;
-  scheduler_.remove(session);
+  scheduler_.remove(session, now_ns_);
 }
 
 void VirtualDevice::run(uint64_t until_ns) {

@@ -107,8 +107,19 @@ class Replay {
   // How long it would take to bring what the job uses and is not on the device there, in
   // nanoseconds: an estimate. 0 where bytes do not move. Same threads as run.
   [[nodiscard]] virtual uint64_t move_ns(const Work& /*work*/) { return 0; }
+  // Names the longest of the bytes shared with other sessions that the last job bound: jobs of one
+  // plan for which it is the same can probably share work. 0: there were none. Same threads as run.
+  [[nodiscard]] virtual uint64_t shared_bytes_name() const { return 0; }
   // Any thread.
   [[nodiscard]] virtual ReplayStats stats() const = 0;
+};
+
+// One of several jobs that run together.
+struct Member {
+  Replay* replay = nullptr;
+  const Work* work = nullptr;
+  AnswerSink* sink = nullptr;
+  bool whole = false;  // It has ended; false: it has given way.
 };
 
 struct DeviceMemory {
@@ -146,6 +157,16 @@ class Device {
   [[nodiscard]] virtual bool charges_tenants() const { return true; }
   // A job goes on after `Replay::run` has returned, and `run` may have to wait for earlier ones.
   [[nodiscard]] virtual bool works_on_its_own() const { return false; }
+
+  // So many jobs `run_together` can take; 1: it cannot.
+  [[nodiscard]] virtual size_t lockstep_max() const { return 1; }
+  // As `Replay::run` of each, but operator by operator for all of them, so that those that read the
+  // same bytes may share work; the bits of the results may differ from a run alone, by the order of
+  // additions. The jobs have one plan and different replays. All begin, or all have given way in
+  // the same call and go on. What fails for one does not concern the others.
+  virtual void run_together(std::span<Member> /*members*/, Chunk& /*chunk*/) {}
+  // Operators that ran once for several jobs, since the start. Any thread.
+  [[nodiscard]] virtual uint64_t shared_operators() const { return 0; }
 
   // What may give memory back before an allocation fails: frees about so many bytes of buffers that
   // nobody uses, and returns how many. Called by any thread that holds no lock of the device's.

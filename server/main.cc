@@ -255,6 +255,7 @@ Result<> serve(const CommandLine& command_line, Settings settings) {
   options.queue_max = settings.queue_max;
   DJINN_TRY(options.access, load_access(settings));
   options.tenants = settings.tenants;
+  options.lockstep = settings.lockstep;
   if (!settings.cache_dir.empty()) {
     DJINN_TRY(options.disk, DiskCache::open(settings.cache_dir, settings.disk_cache_bytes));
   }

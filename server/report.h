@@ -11,6 +11,7 @@
 #include "scheduler/session_hints.h"
 #include "server/executor.h"
 #include "server/memory/artifact_store.h"
+#include "server/runner.h"
 #include "server/session/admission.h"
 #include "server/session/plan_knowledge.h"
 
@@ -76,6 +77,7 @@ struct ServerReport {
   TierReport tiers;
   uint64_t queued_jobs = 0;  // received and not ended
   Refusals refusals = {};
+  LockstepStats lockstep = {};
 };
 
 }  // namespace djinn::server

@@ -79,10 +79,11 @@ class Runner::Reporter final : public AnswerSink {
 };
 
 Runner::Runner(Device& device, std::function<void()> wake, std::unique_ptr<sched::Policy> policy,
-               uint64_t chunk_ns)
+               const Options& options)
     : device_(device),
       wake_(std::move(wake)),
-      chunk_ns_(device.works_on_its_own() ? 0 : chunk_ns),
+      chunk_ns_(device.works_on_its_own() ? 0 : options.chunk_ns),
+      lockstep_(std::min(options.lockstep, device.lockstep_max())),
       queue_(std::move(policy)),
       thread_([this] { thread_main(); }) {
   pthread_setname_np(thread_.native_handle(), "djinn-run");
@@ -108,10 +109,11 @@ void Runner::open(SessionId session, std::string_view tenant) {
   queue_.open(session, tenant);
 }
 
-sched::JobInfo Runner::job_info(const Lane& lane, const Task& task, uint64_t arrived_ns) {
+sched::JobInfo Runner::job_info(const Lane& lane, const Task& task, uint64_t arrived_ns) const {
   return {.arrived_ns = arrived_ns,
           .expected_ns = task.expected_ns,
-          .wanted = sched::class_of(lane.hints, task.phase)};
+          .wanted = sched::class_of(lane.hints, task.phase),
+          .company = company_of(task)};
 }
 
 void Runner::submit(SessionId session, Task task) {
@@ -120,6 +122,7 @@ void Runner::submit(SessionId session, Task task) {
   lane.hints.rest = Rest::kNone;
   const uint64_t now = now_ns();
   queue_.add(session, job_info(lane, task, now), now);
+  gathering_.came(session, now);
   lane.tasks.push_back(std::move(task));
   hold_until_ns_ = 0;
   look_again();
@@ -142,7 +145,7 @@ bool Runner::try_run(SessionId session, Task& task, std::vector<Report>& reports
   }
   note_operator(task, whole);
   const uint64_t used_ns = now_ns() - begin_ns;
-  note_time(task, used_ns);
+  note_time(task, used_ns, used_ns);
   reports.push_back(*reporter.take_last(nullptr));
   MutexLock lock(mutex_);
   queue_.ran(session, job_info(*lane, task, begin_ns), used_ns, begin_ns + used_ns);
@@ -211,7 +214,8 @@ void Runner::close(SessionId session) {
   const auto at = lanes_.find(session);
   if (at == lanes_.end()) return;
   dropped = std::move(at->second->tasks);
-  queue_.remove(session);
+  queue_.remove(session, now_ns());
+  gathering_.gone(session);
   std::erase(resting_, at->second);
   closed_.push_back(std::move(at->second));
   lanes_.erase(at);
@@ -227,6 +231,13 @@ void Runner::take_reports(std::vector<Report>& reports) {
 bool Runner::idle() {
   MutexLock lock(mutex_);
   return !busy_ && on_device_ == 0 && queue_.waiting() == 0 && closed_.empty();
+}
+
+LockstepStats Runner::lockstep_stats() {
+  MutexLock lock(mutex_);
+  LockstepStats out = lockstep_stats_;
+  out.operators = device_.shared_operators();
+  return out;
 }
 
 ReplayStats Runner::stats(SessionId session) {
@@ -301,23 +312,29 @@ std::optional<Runner::Due> Runner::take_due() {
   due.closed.swap(closed_);
   due.shrinking.swap(shrinking_);
   due.resting = take_resting();
-  note_moves();
-  const sched::Scheduler::Turn turn = queue_.take(now_ns());
-  hold_until_ns_ = turn.hold_until_ns;
   busy_ = true;
-  if (turn.session) {
-    due.lane = lanes_.at(*turn.session);
-    ++on_device_;
-    Lane& lane = *due.lane;
-    if (!lane.amid) {
-      lane.amid = true;
-      lane.begun = std::make_unique<Begun>();
-      lane.begun->task = std::move(lane.tasks.front());
-      lane.tasks.pop_front();
-    }
-  }
+  take_turn(due);
   look_again();
   return due;
+}
+
+void Runner::take_turn(Due& due) {
+  note_moves();
+  const uint64_t now = now_ns();
+  hold_until_ns_ = gather(now);
+  if (hold_until_ns_ != 0) return;
+  const sched::Scheduler::Turn turn = queue_.take(now);
+  hold_until_ns_ = turn.hold_until_ns;
+  if (!turn.session) return;
+  join(due, *turn.session, now);
+  for (const std::shared_ptr<Lane>& lane : due.lanes) {
+    ++on_device_;
+    if (std::exchange(lane->amid, true)) continue;
+    lane->begun = std::make_unique<Begun>();
+    lane->begun->task = std::move(lane->tasks.front());
+    lane->tasks.pop_front();
+    lane->begun->company = company_of(lane->begun->task);
+  }
 }
 
 bool Runner::step() {
@@ -328,8 +345,8 @@ bool Runner::step() {
   for (const Resting& each : due->resting) rest(each);
   due->resting.clear();
   due->closed.clear();  // Here the Replays of closed sessions die, before a job needs memory.
-  if (due->lane != nullptr) {
-    run_chunk(*due->lane);
+  if (!due->lanes.empty()) {
+    run_chunk(due->lanes);
   } else {
     MutexLock lock(mutex_);
     busy_ = false;
@@ -337,52 +354,88 @@ bool Runner::step() {
   return true;
 }
 
-void Runner::run_chunk(Lane& lane) {
+void Runner::begin(Lane& lane, uint64_t now) {
   Begun& job = *lane.begun;
+  if (job.reporter != nullptr) return;
+  job.reporter = std::make_shared<Reporter>(lane.session, job.task,
+                                            [this](Report report) { publish(std::move(report)); });
+  job.begin_ns = now;
+}
+
+void Runner::run_chunk(Lanes lanes) {
   const uint64_t begin_ns = now_ns();
-  if (job.reporter == nullptr) {
-    job.reporter = std::make_shared<Reporter>(
-        lane.session, job.task, [this](Report report) { publish(std::move(report)); });
-    job.begin_ns = begin_ns;
+  members_.clear();
+  for (const auto& lane : lanes) {
+    begin(*lane, begin_ns);
+    members_.push_back({.replay = lane->replay.get(),
+                        .work = &lane->begun->task.work,
+                        .sink = lane->begun->reporter.get()});
   }
+  const Task& first = lanes[0]->begun->task;
+  const bool alone = lanes.size() == 1;
   Chunk chunk(chunk_ns_ == 0 ? nullptr : &others_wait_,
               {.begin_ns = begin_ns,
                .length_ns = chunk_ns_,
-               .timed = job.task.knowledge->times_operators()});
-  const bool whole = lane.replay->run(job.task.work, *job.reporter, chunk);
+               .timed = alone && first.knowledge->times_operators()});
+  if (alone) {
+    Member& only = members_[0];
+    only.whole = only.replay->run(*only.work, *only.sink, chunk);
+    note_operator(first, chunk);
+  } else {
+    device_.run_together(members_, chunk);
+  }
   const uint64_t now = now_ns();
-  job.used_ns += now - begin_ns;
-  note_operator(job.task, chunk);
-  if (whole) return end(lane, now - begin_ns, now);
-  give_way(lane, now - begin_ns, now);
+  finish(lanes, now - begin_ns, now);
 }
 
-void Runner::give_way(const Lane& lane, uint64_t used_ns, uint64_t now) {
-  MutexLock lock(mutex_);
-  busy_ = false;
-  --on_device_;
-  queue_.charge(lane.session, used_ns);
-  queue_.yield(lane.session, now);
-}
-
-void Runner::end(Lane& lane, uint64_t used_ns, uint64_t now) {
-  const std::unique_ptr<Begun> job = std::move(lane.begun);
-  note_time(job->task, job->used_ns);
-  job->task = {};  // What the job consumed is free before anybody hears of its end.
-  std::optional<Report> last =
-      job->reporter->take_last([this, reporter = job->reporter, begin_ns = job->begin_ns](
-                                   Report report) { left(std::move(report), begin_ns); });
+void Runner::finish(Lanes lanes, uint64_t used_ns, uint64_t now) {
+  std::vector<std::optional<Report>> ended(lanes.size());
+  const auto share_ns = [&](size_t i) {
+    return used_ns * (i + 1) / lanes.size() - used_ns * i / lanes.size();
+  };
+  for (size_t i = 0; i < lanes.size(); ++i) {
+    Begun& job = *lanes[i]->begun;
+    job.used_ns += share_ns(i);
+    job.occupied_ns += used_ns;
+    if (!members_[i].whole) continue;
+    job.task.run_time->shared_bytes_name.store(lanes[i]->replay->shared_bytes_name(),
+                                               std::memory_order_relaxed);
+    ended[i] = end(job);
+  }
   {
     MutexLock lock(mutex_);
     busy_ = false;
-    lane.amid = false;
-    lane.move_known = false;
-    if (last) queue_.charge(lane.session, used_ns);
-    queue_.done(lane.session, now);
-    if (last) --on_device_;
+    const uint64_t group = lanes.size() > 1 ? ++groups_ : 0;
+    for (size_t i = 0; i < lanes.size(); ++i) {
+      Lane& lane = *lanes[i];
+      if (!members_[i].whole) {
+        --on_device_;
+        queue_.charge(lane.session, share_ns(i));
+        queue_.yield(lane.session, now, group);
+        continue;
+      }
+      lane.amid = false;
+      lane.move_known = false;
+      const std::unique_ptr<Begun> job = std::move(lane.begun);
+      if (job->company != 0 && lane.tasks.empty() && lanes_.contains(lane.session)) {
+        gathering_.ended(lane.session, job->company, job->occupied_ns, now);
+      }
+      if (ended[i]) queue_.charge(lane.session, share_ns(i));
+      queue_.done(lane.session, now);
+      if (ended[i]) --on_device_;
+    }
   }
   // Only now, so that the client's next job, which may come at once, finds the device idle.
-  if (last) publish(std::move(*last));
+  for (std::optional<Report>& last : ended) {
+    if (last) publish(std::move(*last));
+  }
+}
+
+std::optional<Report> Runner::end(Begun& job) {
+  note_time(job.task, job.used_ns, job.occupied_ns);
+  job.task = {};  // What the job consumed is free before anybody hears of its end.
+  return job.reporter->take_last([this, reporter = job.reporter, begin_ns = job.begin_ns](
+                                     Report report) { left(std::move(report), begin_ns); });
 }
 
 void Runner::left(Report last, uint64_t begin_ns) {
@@ -395,9 +448,9 @@ void Runner::left(Report last, uint64_t begin_ns) {
   device_done_.notify_all();
 }
 
-void Runner::note_time(const Task& task, uint64_t used_ns) {
+void Runner::note_time(const Task& task, uint64_t used_ns, uint64_t occupied_ns) {
   task.run_time->last_elements.store(task.size.elements, std::memory_order_relaxed);
-  task.run_time->last_ns.store(used_ns, std::memory_order_relaxed);
+  task.run_time->last_ns.store(occupied_ns, std::memory_order_relaxed);
   task.knowledge->ran(task.size, task.expected_ns, used_ns);
 }
 

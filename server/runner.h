@@ -8,6 +8,8 @@
 // Why a job gives way: one of a second would be the wait of everybody else. After each chunk of
 // it, if somebody waits, the scheduler chooses again; what has run of the job is not run again, and
 // its answers are out.
+// Why several jobs run together (`lockstep`): sessions that decode with the same weights read them
+// once instead of once each. They are found by their plan and what it bound last time.
 // Ownership: borrows the device; owns the Replays, which die on the runner's thread.
 // Threading: everything but the device's work is called by the I/O thread.
 #pragma once
@@ -18,6 +20,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -28,14 +31,16 @@
 #include "scheduler/session_hints.h"
 #include "serialization/base/mutex.h"
 #include "server/executor.h"
+#include "server/gathering.h"
 #include "server/session/plan_knowledge.h"
 
 namespace djinn::server {
 
 // How long a plan's jobs take in one session. Written by the thread that ran one.
 struct RunTime {
-  std::atomic<uint64_t> last_ns = UINT64_MAX;  // UINT64_MAX: never ran
-  std::atomic<uint64_t> last_elements = 0;     // what its operands spanned then (tiny.h)
+  std::atomic<uint64_t> last_ns = UINT64_MAX;   // UINT64_MAX: never ran
+  std::atomic<uint64_t> last_elements = 0;      // what its operands spanned then (tiny.h)
+  std::atomic<uint64_t> shared_bytes_name = 0;  // as the Replay said then
 };
 
 struct Task {
@@ -60,12 +65,24 @@ struct Report {
   Result<Answer> bytes;
 };
 
+// Since the start.
+struct LockstepStats {
+  uint64_t groups = 0;     // steps that several jobs made together
+  uint64_t jobs = 0;       // of these
+  uint64_t operators = 0;  // that ran once for several of them
+  uint64_t held_ns = 0;    // the device rested until a group had come together
+};
+
 class Runner {
  public:
-  // `wake` is called on the runner's thread when reports are there to be taken. A job gives way
-  // after `chunk_ns`; 0: never, nor on a device that works on its own.
+  struct Options {
+    uint64_t chunk_ns = 0;  // A job gives way after so long; 0: never.
+    size_t lockstep = 1;    // So many jobs run together at most; 1: each runs alone.
+  };
+  // `wake` is called on the runner's thread when reports are there to be taken. On a device that
+  // works on its own no job gives way; and no more run together than the device can take.
   Runner(Device& device, std::function<void()> wake, std::unique_ptr<sched::Policy> policy,
-         uint64_t chunk_ns);
+         const Options& options);
   // Drops what is queued, waits for what runs, frees all Replays.
   ~Runner();
 
@@ -100,6 +117,7 @@ class Runner {
   [[nodiscard]] std::vector<TenantUse> tenant_uses();
   // Only while the session is open.
   [[nodiscard]] ReplayStats stats(SessionId session);
+  [[nodiscard]] LockstepStats lockstep_stats();
 
  private:
   class Reporter;
@@ -108,7 +126,9 @@ class Runner {
     Task task;
     std::shared_ptr<Reporter> reporter;
     uint64_t begin_ns = 0;
-    uint64_t used_ns = 0;
+    uint64_t used_ns = 0;      // its share
+    uint64_t occupied_ns = 0;  // by all that ran together
+    uint64_t company = 0;      // 0: it ran alone, whatever else came.
   };
   struct Lane {
     SessionId session;
@@ -135,17 +155,30 @@ class Runner {
     std::vector<std::shared_ptr<Lane>> closed;
     std::vector<std::shared_ptr<Lane>> shrinking;
     std::vector<Resting> resting;
-    std::shared_ptr<Lane> lane;
+    std::vector<std::shared_ptr<Lane>> lanes;  // Several: their jobs run together.
   };
   [[nodiscard]] std::optional<Due> take_due();
-  void run_chunk(Lane& lane);
-  void give_way(const Lane& lane, uint64_t used_ns, uint64_t now);
-  void end(Lane& lane, uint64_t used_ns, uint64_t now);
+  void take_turn(Due& due) REQUIRES(mutex_);
+  using Lanes = std::span<const std::shared_ptr<Lane>>;
+  void run_chunk(Lanes lanes);
+  void begin(Lane& lane, uint64_t now);
+  // What the chunk did: each pays an equal share of the time.
+  void finish(Lanes lanes, uint64_t used_ns, uint64_t now);
+  // The job has ended. Nothing: the device still works on it.
+  std::optional<Report> end(Begun& job);
+
+  // -- who runs together (runner_company.cc)
+  // 0: the job runs alone.
+  [[nodiscard]] uint64_t company_of(const Task& task) const;
+  // Until when the device rests since others of the company that waits will come; 0: it does not.
+  [[nodiscard]] uint64_t gather(uint64_t now) REQUIRES(mutex_);
+  void join(Due& due, SessionId first, uint64_t now) REQUIRES(mutex_);
   // Its plan's jobs take so long.
-  static void note_time(const Task& task, uint64_t used_ns);
+  static void note_time(const Task& task, uint64_t used_ns, uint64_t occupied_ns);
   static void note_operator(const Task& task, const Chunk& chunk);
   // What the scheduler may know of a job that comes now.
-  static sched::JobInfo job_info(const Lane& lane, const Task& task, uint64_t arrived_ns);
+  [[nodiscard]] sched::JobInfo job_info(const Lane& lane, const Task& task,
+                                        uint64_t arrived_ns) const;
   // A job has ended that was begun then, and left to the device.
   void left(Report last, uint64_t begin_ns);
   void publish(Report report);
@@ -162,6 +195,7 @@ class Runner {
   Device& device_;
   const std::function<void()> wake_;
   const uint64_t chunk_ns_;
+  const size_t lockstep_;
   std::atomic<bool> others_wait_ = false;  // Whoever runs a job should give way, after a chunk.
 
   Mutex mutex_;
@@ -173,11 +207,18 @@ class Runner {
   LaneMap lanes_ GUARDED_BY(mutex_);
   uint64_t moves_ GUARDED_BY(mutex_) = 0;  // of the device, when all that is known was found out
   sched::Scheduler queue_ GUARDED_BY(mutex_);
-  uint64_t hold_until_ns_ GUARDED_BY(mutex_) = 0;   // No job begins before, as the policy said.
+  Gathering gathering_ GUARDED_BY(mutex_);
+  uint64_t groups_ GUARDED_BY(mutex_) = 0;  // that have given way, to tell them apart
+  LockstepStats lockstep_stats_ GUARDED_BY(mutex_);
+  std::vector<SessionId> mates_ GUARDED_BY(mutex_);
+  uint64_t held_since_ns_ GUARDED_BY(mutex_) = 0;   // 0: nobody is waited for.
+  uint64_t hold_until_ns_ GUARDED_BY(mutex_) = 0;   // No job begins before.
   uint64_t device_free_ns_ GUARDED_BY(mutex_) = 0;  // The last job that was left to it ended then.
   std::vector<std::shared_ptr<Lane>> closed_ GUARDED_BY(mutex_);  // To be destroyed.
   std::vector<std::shared_ptr<Lane>> shrinking_ GUARDED_BY(mutex_);
   std::vector<std::shared_ptr<Lane>> resting_ GUARDED_BY(mutex_);  // Their apps said so.
+
+  std::vector<Member> members_;  // of the chunk that runs
 
   Mutex reports_mutex_;
   std::vector<Report> reports_ GUARDED_BY(reports_mutex_);

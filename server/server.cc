@@ -50,9 +50,8 @@ Server::Server(transport::Loop& loop, Device& device, ServerOptions options)
            .stage = [&device](uint64_t bytes,
                               std::string_view tenant) { return device.stage(bytes, tenant); }},
           options_.artifact_cache_bytes),
-      runner_(
-          device, [&loop] { loop.wake(); }, sched::make_policy(options_.policy).value(),
-          options_.chunk_ns),
+      runner_(device, [&loop] { loop.wake(); }, sched::make_policy(options_.policy).value(),
+              {.chunk_ns = options_.chunk_ns, .lockstep = options_.lockstep}),
       house_{.device = device,
              .runner = runner_,
              .artifacts = artifacts_,
@@ -250,7 +249,8 @@ ServerReport Server::look() {
                    .artifacts = artifacts_.stats(),
                    .tiers = house_.device.tier_report(),
                    .queued_jobs = admission_.jobs(),
-                   .refusals = admission_.refusals()};
+                   .refusals = admission_.refusals(),
+                   .lockstep = runner_.lockstep_stats()};
   std::map<std::string_view, TenantReport> tenants;
   for (const Account* account : Account::all()) {
     tenants[account->tenant()] = report_of(*account);

@@ -37,6 +37,7 @@ struct ServerOptions {
   uint64_t queue_max = 16384;                 // Jobs that wait, of all sessions.
   std::string policy = "semantic";            // one of sched::policy_names()
   uint64_t chunk_ns = 1'000'000;              // A job gives way after so long; 0: never.
+  size_t lockstep = 1;                        // So many jobs run together at most.
   std::shared_ptr<DiskCache> disk = nullptr;  // Null: artifacts end with the server.
 };
 

@@ -18,8 +18,8 @@ class Edf final : public Keyed {
   [[nodiscard]] Choice choose(uint64_t now_ns) override {
     for (int i = 0; i < kDemotionsMax; ++i) {
       Lane* const lane = heap_.top();
-      if (lane == nullptr || lane->late || can_be_met(*lane, now_ns)) break;
-      lane->late = true;
+      if (lane == nullptr || lane->overdue || can_be_met(*lane, now_ns)) break;
+      lane->overdue = true;
       lane->key.first = lane->job().arrived_ns + kPatienceNs;
       heap_.put(*lane);
     }
@@ -33,11 +33,11 @@ class Edf final : public Keyed {
     return job.deadline_ns >= now_ns && job.deadline_ns - now_ns >= left_ns;
   }
   [[nodiscard]] uint64_t rank(Lane& lane, uint64_t /*now_ns*/) override {
-    lane.late = false;
+    lane.overdue = false;
     return due_ns(lane.job());
   }
   [[nodiscard]] Why why(const Lane& lane, uint64_t now_ns) const override {
-    return {.rule = lane.late ? "nobody else; its deadline cannot be met" : "due first",
+    return {.rule = lane.overdue ? "nobody else; its deadline cannot be met" : "due first",
             .terms = {{{"due_in_ns", lane.key.first - std::min(lane.key.first, now_ns)},
                        {"expected_ns", lane.job().expected_ns}}}};
   }

@@ -54,6 +54,9 @@ class Semantic final : public Policy {
     return serve(of, "the first class, and had the least for its weight", now_ns);
   }
 
+  [[nodiscard]] bool before(const Lane& a, const Lane& b) const override {
+    return FairQueue::before(a, b);
+  }
   void charge(Lane& lane, uint64_t used_ns) override {
     if (lane.group == nullptr) lane.group = &lane.tenant->groups[index(lane.in_class)];
     queue_of(lane).charge(lane, used_ns);

@@ -24,6 +24,9 @@ class Wfq final : public Policy {
                     .terms = {{{"virtual_ns", lane->group->virtual_ns},
                                {"waited_ns", now_ns - lane->job().arrived_ns}}}}};
   }
+  [[nodiscard]] bool before(const Lane& a, const Lane& b) const override {
+    return FairQueue::before(a, b);
+  }
   void charge(Lane& lane, uint64_t used_ns) override {
     if (lane.group == nullptr) lane.group = &lane.tenant->groups[0];
     queue_.charge(lane, used_ns);

@@ -72,6 +72,7 @@ inline constexpr uint64_t kDiskWriteBytesQueuedMax =
     uint64_t{1} << 30;  // Verified and not written; then no more are verified.
 inline constexpr uint64_t kTieredBytesMin = 64 << 10;  // Shorter storages stay on the device.
 inline constexpr uint32_t kStoragesPerSessionMax = 1 << 22;
+inline constexpr uint32_t kLockstepMax = 64;  // Jobs that run together.
 inline constexpr uint32_t kSessionsMax = 4096;
 
 // -- time

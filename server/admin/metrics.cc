@@ -111,6 +111,15 @@ void add_artifacts(Page& page, const ArtifactStats& artifacts) {
   page.count("disk_failed_writes_total", "Weights that could not be written.", disk.failed_writes);
 }
 
+void add_lockstep(Page& page, const LockstepStats& lockstep) {
+  page.count("lockstep_groups_total", "Steps that several jobs made together.", lockstep.groups);
+  page.count("lockstep_jobs_total", "Jobs of these.", lockstep.jobs);
+  page.count("lockstep_operators_total", "Operators that ran once for several of them.",
+             lockstep.operators);
+  page.count("lockstep_held_ms_total", "Rest of the device until a group had come together.",
+             lockstep.held_ns / 1'000'000);
+}
+
 void add_tenant_memory(Page& page, const ServerReport& report, const char* name, const char* help,
                        uint64_t TenantMemory::*figure) {
   page.gauge(name, help);
@@ -158,6 +167,7 @@ std::string to_metrics(const ServerReport& report) {
   page.sample("reason", "tenant-queue", report.refusals.tenant_queue);
   page.sample("reason", "sessions", report.refusals.sessions);
   page.sample("reason", "tenant-sessions", report.refusals.tenant_sessions);
+  add_lockstep(page, report.lockstep);
   page.gauge("sessions", "Connections.");
   page.sample(report.sessions.size());
   add_tenants(page, report);

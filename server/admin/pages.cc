@@ -115,6 +115,13 @@ Json sessions(const ServerReport& report) {
   return {{"sessions", std::move(out)}};
 }
 
+Json to_json(const LockstepStats& lockstep) {
+  return {{"groups", lockstep.groups},
+          {"jobs", lockstep.jobs},
+          {"operators", lockstep.operators},
+          {"held_seconds", seconds(lockstep.held_ns)}};
+}
+
 Json plans(const ServerReport& report) {
   Json out = Json::array();
   for (const PlanReport& each : report.plans) {
@@ -132,7 +139,7 @@ Json plans(const ServerReport& report) {
                    {"longest_operator", each.longest_operator},
                    {"longest_operator_ns", each.longest_operator_ns}});
   }
-  return {{"plans", std::move(out)}};
+  return {{"plans", std::move(out)}, {"lockstep", to_json(report.lockstep)}};
 }
 
 Json health(const ServerReport& report) {

@@ -196,7 +196,10 @@ std::string plans_text(const Json& page) {
                time_text(each, "used_ns"), time_text(each, "last_ns"),
                time_text(each, "expected_ns"), percent(number(each, "error_permille"), 1000)});
   }
-  return table.text();
+  const Json& lockstep = page.at("lockstep");
+  return table.text() + "\n" + count(lockstep, "jobs") + " jobs ran in " +
+         count(lockstep, "groups") + " groups, and " + count(lockstep, "operators") +
+         " of their operators once for all of a group\n";
 }
 
 }  // namespace djinn::ctl

@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "scheduler/policy.h"
+#include "serialization/base/limits.h"
 #include "server/memory/policy.h"
 #include "server/settings/byte_size.h"
 
@@ -154,6 +155,11 @@ const std::vector<SettingInfo>& setting_infos() {
       {"queue", "N",
        "So many jobs of all clients wait at most; more are refused, and their clients come again "
        "later. A tenant with less than its part of them gets in still. Default: 16384"},
+      {"lockstep", "N",
+       "Jobs of up to so many sessions that decode with the same program and the same shared "
+       "weights run together, which reads the weights once for all of them; low bits of their "
+       "results then depend on who else is there (docs/scheduling.md). 1: each runs alone. Not on "
+       "a GPU yet. Default: 1"},
       {"memory-policy", "POLICY",
        "What leaves the device first: plan, what its plans use last, and it comes back before it "
        "is "
@@ -263,6 +269,8 @@ Result<Settings> resolve(const std::vector<Layer>& layers) {
             parse_number("queue", text_or(layers, "queue", "16384"), uint64_t{1}, kQueueMax));
   DJINN_TRY(out.chunk_us, parse_number("chunk-us", text_or(layers, "chunk-us", "1000"), uint64_t{0},
                                        kChunkMaxUs));
+  DJINN_TRY(out.lockstep, parse_number("lockstep", text_or(layers, "lockstep", "1"), uint64_t{1},
+                                       uint64_t{kLockstepMax}));
   DJINN_TRY(out.memory_policy, parse_policy(text_or(layers, "memory-policy", "plan")));
   DJINN_TRY(out.link_rate_bytes, bytes_or(layers, "link-rate", 0));
   const uint64_t cache =
@@ -293,6 +301,7 @@ std::string to_toml(const Settings& settings) {
       {"policy", settings.policy},
       {"chunk-us", std::to_string(settings.chunk_us)},
       {"queue", std::to_string(settings.queue_max)},
+      {"lockstep", std::to_string(settings.lockstep)},
       {"memory-policy", settings.memory_policy},
       {"link-rate", bytes_text(settings.link_rate_bytes)},
       {"artifact-cache", bytes_text(settings.artifact_cache_bytes)},

@@ -30,6 +30,7 @@ struct Settings {
   std::string policy;                // one of sched::policy_names()
   uint64_t chunk_us = 0;             // A job gives way after so long; 0: never.
   uint64_t queue_max = 0;            // jobs that wait
+  uint64_t lockstep = 1;             // So many jobs run together at most; 1: each runs alone.
   std::string memory_policy;         // one of policy_names()
   uint64_t link_rate_bytes = 0;      // per second; 0: as fast as it goes
   uint64_t artifact_cache_bytes = 0;

@@ -55,6 +55,8 @@ class Backend {
   // Runs `body` with the thread prepared for this owner's work on this device. An Error: the
   // device cannot be used (any more), and nothing ran.
   virtual Result<> enter(const Owner& owner, const std::function<void()>& body) = 0;
+  // Inside `enter`: from here on the thread allocates for this one; an empty Owner is nobody.
+  virtual void act_for(const Owner& /*owner*/) {}
   // A session ended or rests: memory that is kept for reuse may go.
   virtual void trim() = 0;
 

@@ -61,6 +61,11 @@ struct Cell {
   }
 };
 
+// What two sessions that share a cell's bytes have in common, wherever the bytes are.
+[[nodiscard]] inline const void* bytes_of(const Cell& cell) {
+  return cell.home != nullptr ? static_cast<const void*>(cell.home.get()) : cell.storage.data();
+}
+
 struct StorageTotals {
   uint64_t storages = 0;
   uint64_t bytes = 0;

@@ -140,6 +140,7 @@ class CpuBackend final : public Backend {
     body();
     return Unit{};
   }
+  void act_for(const Owner& owner) override { CpuMemory::set_owner(owner); }
   void trim() override { CpuMemory::instance().trim(); }
 
   c10::Storage allocate(uint64_t bytes, Fill fill) override {

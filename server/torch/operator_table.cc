@@ -120,6 +120,15 @@ bool overwrites_first(std::string_view name) {
   return std::ranges::binary_search(kNames, name);
 }
 
+const ProductInfo* product_of(std::string_view name) {
+  static constexpr ProductInfo kProduct;
+  static constexpr ProductInfo kLinear{.transposed = true, .bias = 2};
+  static constexpr ProductInfo kSum{.rows = 1, .matrix = 2, .bias = 0, .beta = 3};
+  if (name == "aten::mm" || name == "aten::matmul") return &kProduct;
+  if (name == "aten::linear") return &kLinear;
+  return name == "aten::addmm" ? &kSum : nullptr;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<OperatorInfo>> describe_operator(const c10::OperatorHandle& op) {
@@ -151,6 +160,7 @@ Result<std::unique_ptr<OperatorInfo>> describe_operator(const c10::OperatorHandl
   info->hidden = operators::find_hidden_writes(name);
   info->default_generator = info->generator < 0 && op.hasTag(at::Tag::nondeterministic_seeded);
   info->overwrites_first = overwrites_first(name);
+  info->product = product_of(name);
   info->check = check_of(name);
   return info;
 }

@@ -67,6 +67,15 @@ struct OperatorInfo;
 // Throws c10::Error if the operator's kernel would trust these arguments and should not.
 using Check = void (*)(const OperatorInfo& op, const Stack& stack);
 
+// Where an operator that multiplies rows by a matrix has its factors.
+struct ProductInfo {
+  uint32_t rows = 0;
+  uint32_t matrix = 1;
+  bool transposed = false;  // The matrix is [columns, inner].
+  int32_t bias = -1;        // -1: it takes none.
+  int32_t beta = -1;        // Of a sum; alpha is the next. -1: they are 1.
+};
+
 struct OperatorInfo {
   std::string name;
   c10::OperatorHandle handle;
@@ -80,7 +89,8 @@ struct OperatorInfo {
   int32_t generator = -1;          // The argument that is a generator.
   bool default_generator = false;  // Draws from the process's generator: it takes no other.
   bool keeps_args = false;         // Its results refer to arguments: they must outlive the call.
-  bool overwrites_first = false;   // Writes every element of its first argument, reads none.
+  const ProductInfo* product = nullptr;  // null: it is none
+  bool overwrites_first = false;         // Writes every element of its first argument, reads none.
 };
 
 class OperatorTable {

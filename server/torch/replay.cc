@@ -6,6 +6,8 @@
 #include <c10/core/InferenceMode.h>
 #include <c10/util/Exception.h>
 
+#include "server/torch/lockstep.h"
+
 namespace djinn::server {
 
 namespace {
@@ -42,9 +44,38 @@ bool TorchReplay::run(const Work& work, AnswerSink& sink, Chunk& chunk) {
     whole = run_->run(chunk);
   });
   if (!entered) refuse(work, sink, entered.error(), run_->answered());
+  return end_chunk(whole);
+}
+
+bool TorchReplay::end_chunk(bool whole) {
+  shared_bytes_name_ = run_->shared_bytes_name();
   if (whole) run_.reset();
   publish();
   return whole;
+}
+
+void TorchReplay::run_together(Backend& backend, std::span<Member> members, Chunk& chunk,
+                               std::atomic<uint64_t>& shared) {
+  std::vector<Run*> runs;
+  for (Member& member : members) {
+    auto& replay = static_cast<TorchReplay&>(*member.replay);
+    member.whole = !replay.run_ && !replay.begin(*member.work, *member.sink);
+    if (!member.whole) runs.push_back(&*replay.run_);
+  }
+  if (runs.empty()) return;
+  const auto entered = backend.enter(runs.front()->owner(), [&] {
+    const c10::InferenceMode inference;
+    const c10::WarningUtils::WarningHandlerGuard quiet(silence());
+    Lockstep(backend, runs, shared).run(chunk);
+  });
+  for (Member& member : members) {
+    if (member.whole) continue;
+    auto& replay = static_cast<TorchReplay&>(*member.replay);
+    if (!entered) {
+      replay.refuse(*member.work, *member.sink, entered.error(), replay.run_->answered());
+    }
+    member.whole = replay.end_chunk(!entered || replay.run_->finished());
+  }
 }
 
 bool TorchReplay::begin(const Work& work, AnswerSink& sink) {

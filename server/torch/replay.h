@@ -4,6 +4,7 @@
 // Ownership: borrows the backend and the operator table from the device. Threading: Replay's.
 #pragma once
 
+#include <atomic>
 #include <list>
 #include <memory>
 #include <optional>
@@ -24,7 +25,12 @@ class TorchReplay final : public Replay {
   void shrink() override;
   void rest(uint64_t resume_ns) override;
   [[nodiscard]] uint64_t move_ns(const Work& work) override;
+  [[nodiscard]] uint64_t shared_bytes_name() const override { return shared_bytes_name_; }
   [[nodiscard]] ReplayStats stats() const override;
+
+  // Device::run_together, of replays on this backend. Adds what ran once for several to `shared`.
+  static void run_together(Backend& backend, std::span<Member> members, Chunk& chunk,
+                           std::atomic<uint64_t>& shared);
 
  private:
   using Programs = std::list<std::unique_ptr<Program>>;  // used last in front
@@ -32,6 +38,8 @@ class TorchReplay final : public Replay {
   // False: the job was refused.
   bool begin(const Work& work, AnswerSink& sink);
   Result<Program*> program(const std::shared_ptr<const graph::Plan>& plan);
+  // The chunk is over; true: the job has ended.
+  bool end_chunk(bool whole);
   void refuse(const Work& work, AnswerSink& sink, const Error& error, uint32_t answered = 0);
   void publish();
   void end_rest();
@@ -39,6 +47,7 @@ class TorchReplay final : public Replay {
   SessionState state_;
   OperatorTable& table_;
   bool rests_ = false;
+  uint64_t shared_bytes_name_ = 0;
   Programs programs_;
   std::unordered_map<const graph::Plan*, Programs::iterator> by_plan_;
   std::optional<Run> run_;  // The job that runs, or has given way.

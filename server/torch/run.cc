@@ -74,12 +74,17 @@ bool Run::run(Chunk& chunk) {
   bool whole = true;
   const SharedError error = caught("job", [&] { whole = run_entries(chunk); });
   if (!whole) return false;
+  finish(error);
+  return true;
+}
+
+void Run::finish(const SharedError& error) {
+  finished_ = true;
   // Only bookkeeping can fail here, for want of memory.
   while (error != nullptr && answered_ < plan_.answers) answer(answered_, Error(*error));
   session_.backend.after(Backend::After::kEarlierCalls,
                          [&sink = sink_](const Error* /*lost*/) { sink.ended(); });
   program_.last = error == nullptr ? work_.numbers : nullptr;
-  return true;
 }
 
 void Run::answer(uint32_t index, Result<Answer> what, std::shared_ptr<const void> reading) {
@@ -102,19 +107,29 @@ void Run::begin() {
   expect_touches();
 }
 
+void Run::resume() { begun_ ? expect_rest() : begin(); }
+
 bool Run::run_entries(Chunk& chunk) {
-  begun_ ? expect_rest() : begin();
-  const auto entries = static_cast<uint32_t>(plan_.entries.size());
-  while (next_ < entries) {
-    const uint32_t i = next_++;
-    entry(i);
-    unpin(i);
-    const uint32_t first = i == 0 ? 0 : program_.dying_ends[i - 1];
-    for (uint32_t d = first; d < program_.dying_ends[i]; ++d) die(program_.dying[d]);
-    if (next_ < entries && chunk.over(i)) return false;
+  resume();
+  while (!at_end()) {
+    advance();
+    if (!at_end() && chunk.over(next_ - 1)) return false;
   }
   keep();
   return true;
+}
+
+void Run::advance() {
+  const uint32_t index = next_;
+  entry(index);
+  end_entry(index);
+}
+
+void Run::end_entry(uint32_t index) {
+  ++next_;
+  unpin(index);
+  const uint32_t first = index == 0 ? 0 : program_.dying_ends[index - 1];
+  for (uint32_t d = first; d < program_.dying_ends[index]; ++d) die(program_.dying[d]);
 }
 
 void Run::release_strays() {
@@ -124,6 +139,7 @@ void Run::release_strays() {
 }
 
 void Run::bind() {
+  uint64_t largest_shared = 0;
   for (uint32_t i = 0; i < plan_.slots.size(); ++i) {
     const graph::SlotInfo& info = plan_.slots[i];
     Slot& slot = program_.slots[i];
@@ -146,6 +162,10 @@ void Run::bind() {
     slot.cell = found;
     slot.cell->job = session_.runs;
     slot.state = Slot::State::kTable;
+    if (found->shared && found->bytes > largest_shared) {
+      largest_shared = found->bytes;
+      shared_bytes_name_ = reinterpret_cast<uintptr_t>(bytes_of(*found));
+    }
   }
 }
 

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -42,6 +43,15 @@ struct SessionState {
   uint64_t relayouts = 0;
 };
 
+// The matrix product of an operator, whatever the operator: rows times a matrix, plus a bias.
+struct Product {
+  at::Tensor rows;    // [..., inner]
+  at::Tensor matrix;  // [inner, columns]
+  at::Tensor bias;    // Undefined: there is none. Else it can be expanded to the result.
+  c10::Scalar beta = 1;
+  c10::Scalar alpha = 1;
+};
+
 class Run {
  public:
   Run(SessionState& session, Program& program, const Work& work, AnswerSink& sink);
@@ -51,6 +61,34 @@ class Run {
   [[nodiscard]] uint32_t answered() const { return answered_; }
   // It has given way: how long it takes to bring what its other entries use (Replay::move_ns).
   [[nodiscard]] uint64_t move_ns() const;
+  // Names the longest of the shared bytes that it has bound; 0: there are none.
+  [[nodiscard]] uint64_t shared_bytes_name() const { return shared_bytes_name_; }
+
+  // -- one of several that advance together (lockstep.h); what they throw concerns the whole job
+  [[nodiscard]] const Owner& owner() const { return session_.owner; }
+  // Comes before the first entry of a chunk.
+  void resume();
+  [[nodiscard]] uint32_t next() const { return next_; }
+  [[nodiscard]] bool at_end() const { return next_ == plan_.entries.size(); }
+  // Runs the next entry.
+  void advance();
+  // The shared bytes that are the matrix of the next entry, if it is a product; else null.
+  [[nodiscard]] const void* shared_matrix();
+  // Makes ready what the next entry multiplies. Nothing: it must run alone, and nothing has
+  // happened yet.
+  [[nodiscard]] std::optional<Product> open_product();
+  // The next entry has run elsewhere: `made` returns this run's result. If it throws, the product
+  // is as if it had not been opened.
+  void close_product(const std::function<at::Tensor()>& made);
+  // It will not: the product is as if it had not been opened.
+  void drop_product();
+  // What it has made becomes the session's.
+  void end() { keep(); }
+  // It has ended, or an error (not null) ended it.
+  void finish(const SharedError& error);
+  [[nodiscard]] bool finished() const { return finished_; }
+  // Runs `body`; what it throws comes back, null if nothing.
+  static SharedError caught(const std::string& who, const std::function<void()>& body);
 
  private:
   // -- the job's frame (run.cc)
@@ -85,6 +123,8 @@ class Run {
   [[nodiscard]] uint64_t next_use(const Touch& touch) const;
 
   void keep();
+
+  void end_entry(uint32_t index);
 
   // -- operators (run_op.cc)
   void op(uint32_t index);
@@ -137,9 +177,6 @@ class Run {
   // The geometry has every byte of the cell, each once.
   [[nodiscard]] static bool covers(const Cell& cell, const Geometry& geometry);
 
-  // Runs `body`; what it throws comes back, null if nothing.
-  SharedError caught(const std::string& who, const std::function<void()>& body);
-
   SessionState& session_;
   Program& program_;
   const graph::Plan& plan_;
@@ -158,6 +195,8 @@ class Run {
   std::vector<Pinned> pinned_;
   uint32_t next_ = 0;  // the entry that comes next
   bool begun_ = false;
+  bool finished_ = false;
+  uint64_t shared_bytes_name_ = 0;
   size_t inline_at_ = 0;
   uint32_t answered_ = 0;
 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/torch/torch_device.h"
 
+#include <atomic>
 #include <mutex>
 
 #include <torch/version.h>
@@ -55,6 +56,11 @@ class TorchDevice final : public Device {
   }
   bool charges_tenants() const override { return backend_->charges_tenants(); }
   bool works_on_its_own() const override { return backend_->works_on_its_own(); }
+  size_t lockstep_max() const override { return backend_->works_on_its_own() ? 1 : kLockstepMax; }
+  void run_together(std::span<Member> members, Chunk& chunk) override {
+    TorchReplay::run_together(*backend_, members, chunk, shared_operators_);
+  }
+  uint64_t shared_operators() const override { return shared_operators_; }
   void set_reclaim(Reclaim reclaim) override { backend_->set_reclaim(std::move(reclaim)); }
 
  private:
@@ -62,6 +68,7 @@ class TorchDevice final : public Device {
   std::unique_ptr<Backend> backend_;
   mutable OperatorTable table_;
   std::vector<uint8_t> schema_hash_;
+  std::atomic<uint64_t> shared_operators_ = 0;
 };
 
 }  // namespace

@@ -72,7 +72,7 @@ TEST(Scheduler, ChargesAJobWhoseSessionIsGone) {
   scheduler.add({1}, {}, 0);
   scheduler.add({1}, {}, 0);
   ASSERT_TRUE(scheduler.take(0).session);
-  scheduler.remove({1});
+  scheduler.remove({1}, 0);
   EXPECT_EQ(scheduler.waiting(), 0U);
   scheduler.charge({1}, 5 * kMs);
   scheduler.done({1}, 5 * kMs);
@@ -118,7 +118,7 @@ TEST(Scheduler, DebtDoesNotEndWithASession) {
   scheduler.add({1}, {}, 0);
   scheduler.add({2}, {}, 0);
   ASSERT_EQ(run_one(scheduler, now_ns, 100 * kMs), 1U);
-  scheduler.remove({1});
+  scheduler.remove({1}, 0);
   scheduler.open({3}, "a");
   scheduler.add({3}, {}, now_ns);
   for (int i = 0; i < 100; ++i) scheduler.add({2}, {}, now_ns);
@@ -286,6 +286,89 @@ TEST(Semantic, HoldsRarelyForWhoDoesNotComeBack) {
   }
   EXPECT_GE(holds, 6);
   EXPECT_LE(holds, 16);
+}
+
+// Sessions 1, 2, ... with a job each that may run with the others'.
+void add_company(Scheduler& scheduler, uint64_t count, uint64_t company = 7) {
+  for (uint64_t session = 1; session <= count; ++session) {
+    scheduler.open({session}, "a");
+    scheduler.add({session}, {.arrived_ns = session, .company = company}, session);
+  }
+}
+
+TEST(Company, IsChosenInTheOrderOfThePolicy) {
+  for (const std::string& policy : policy_names()) {
+    Scheduler scheduler = make(policy.c_str());
+    add_company(scheduler, 4);
+    std::vector<SessionId> mates;
+    ASSERT_EQ(scheduler.take(10).session, SessionId{1}) << policy;
+    scheduler.join({1}, 2, 10, mates);
+    EXPECT_EQ(mates, (std::vector<SessionId>{{2}, {3}})) << policy;
+    EXPECT_FALSE(scheduler.ready()) << policy << ": who finds no room waits for the next step";
+    EXPECT_EQ(scheduler.waiting(), 1U);
+    for (const uint64_t session : {1, 2, 3}) scheduler.done({session}, 20);
+    EXPECT_EQ(scheduler.take(20).session, SessionId{4}) << policy;
+  }
+}
+
+TEST(Company, OtherJobsHaveTheirTurnsMeanwhile) {
+  Scheduler scheduler = make("rr");
+  add_company(scheduler, 2);
+  scheduler.open({9}, "b");
+  std::vector<SessionId> mates;
+  ASSERT_EQ(scheduler.take(10).session, SessionId{1});
+  scheduler.join({1}, 7, 10, mates);
+  scheduler.add({9}, {.arrived_ns = 11}, 11);
+  for (const uint64_t session : {1, 2}) scheduler.yield({session}, 12, 100);
+  ASSERT_EQ(scheduler.take(12).session, SessionId{9});
+  mates.clear();
+  scheduler.join({9}, 7, 12, mates);
+  EXPECT_TRUE(mates.empty());
+  scheduler.done({9}, 13);
+  ASSERT_EQ(scheduler.take(13).session, SessionId{1});
+  scheduler.join({1}, 7, 13, mates);
+  EXPECT_EQ(mates, std::vector<SessionId>{{2}}) << "they go on together";
+}
+
+TEST(Company, WhoComesLateWaitsForTheStepToEndButNotForEver) {
+  Scheduler scheduler = make("rr");
+  add_company(scheduler, 1);
+  ASSERT_TRUE(scheduler.take(0).session);
+  scheduler.open({2}, "b");
+  scheduler.add({2}, {.arrived_ns = 5, .company = 7}, 5);
+  EXPECT_FALSE(scheduler.ready());
+  scheduler.yield({1}, 10);
+  ASSERT_EQ(scheduler.take(10).session, SessionId{1});
+  scheduler.yield({1}, 5 + Scheduler::kLateMaxNs);
+  ASSERT_EQ(scheduler.take(5 + Scheduler::kLateMaxNs).session, SessionId{1});
+  EXPECT_TRUE(scheduler.ready()) << "it has waited long enough";
+}
+
+TEST(Company, NobodyWaitsForWhoIsPausedOrGoneAmidAStep) {
+  for (const bool gone : {false, true}) {
+    Scheduler scheduler = make("rr");
+    add_company(scheduler, 1);
+    ASSERT_TRUE(scheduler.take(0).session);
+    scheduler.yield({1}, 1);
+    scheduler.open({2}, "b");
+    scheduler.add({2}, {.arrived_ns = 5, .company = 7}, 5);
+    if (gone) {
+      scheduler.remove({1}, 6);
+    } else {
+      scheduler.pause({1}, true, 6);
+    }
+    EXPECT_EQ(scheduler.take(6).session, SessionId{2});
+  }
+}
+
+TEST(Company, AnUrgentJobDoesNotWaitForTheStepOfALesserClass) {
+  Scheduler scheduler = make("semantic");
+  scheduler.open({1}, "a");
+  scheduler.open({2}, "b");
+  scheduler.add({1}, {.wanted = Class::kBestEffort, .company = 7}, 0);
+  ASSERT_TRUE(scheduler.take(0).session);
+  scheduler.add({2}, {.wanted = Class::kLatencyCritical, .company = 7}, 1);
+  EXPECT_TRUE(scheduler.ready());
 }
 
 }  // namespace

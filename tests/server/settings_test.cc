@@ -44,6 +44,7 @@ TEST(Settings, HaveDefaults) {
   EXPECT_EQ(settings->device, "auto");
   EXPECT_EQ(settings->artifact_cache_bytes, uint64_t{4} << 30);
   EXPECT_EQ(settings->chunk_us, 1000U);
+  EXPECT_EQ(settings->lockstep, 1U);
   EXPECT_EQ(settings->cache_dir, "") << "nothing is written";
   EXPECT_EQ(settings->disk_cache_bytes, uint64_t{16} << 30);
   EXPECT_FALSE(settings->admin || settings->metrics);
@@ -100,7 +101,7 @@ TEST(Settings, NameWhatIsWrong) {
       {"threads", "2x"},          {"log-level", "loud"},        {"device-memory", "much"},
       {"listen", "127.0.0.1"},    {"allow-anonymous", "maybe"}, {"admin", "/run/s"},
       {"admin", "tcp://[::1]:5"}, {"metrics", "unix:///run/s"}, {"disk-cache", "all"},
-      {"chunk-us", "1ms"}};
+      {"lockstep", "0"},          {"lockstep", "65"},           {"chunk-us", "1ms"}};
   for (const auto& [name, value] : wrong) {
     const auto settings = resolve({{{name, {value}}}});
     ASSERT_FALSE(settings) << name << " " << value;

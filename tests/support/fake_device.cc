@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <map>
 #include <optional>
 #include <thread>
@@ -25,7 +26,7 @@ using server::Answer;
 using server::AnswerSink;
 using server::Work;
 
-constexpr std::array<std::string_view, 4> kOps{"aten::add.Tensor", "aten::add_.Tensor",
+constexpr std::array<std::string_view, 5> kOps{"aten::add.Tensor", "aten::add_.Tensor", "aten::mm",
                                                "test::sleep", "test::fail"};
 
 void must(bool good, const char* what) {
@@ -93,16 +94,35 @@ class FakeReplay final : public server::Replay {
 
   bool run(const Work& work, AnswerSink& sink, server::Chunk& chunk) override {
     must(device_.running.fetch_add(1) == 0, "two jobs run at a time");
-    inside_ = true;
     LateSink late(device_, sink);
-    sink_ = device_.works_on_its_own() ? &late : &sink;
+    enter(work, device_.works_on_its_own() ? late : sink);
+    const bool whole = run_entries(chunk);
+    leave(whole);
+    device_.running.fetch_sub(1);
+    if (whole) sink_->ended();
+    return whole;
+  }
+
+  // -- of `run`, and of several that run together
+  void enter(const Work& work, AnswerSink& sink) {
+    must(!inside_, "a replay runs twice");
+    inside_ = true;
+    sink_ = &sink;
     if (suspended_) {
       must(work_ == &work, "another job than the one that gave way goes on");
     } else {
       device_.note_begun(session_);
       begin(work);
     }
-    const bool whole = run_entries(chunk);
+  }
+  [[nodiscard]] uint32_t next() const { return next_; }
+  [[nodiscard]] bool at_end() const { return next_ == plan().entries.size(); }
+  void advance() {
+    run(plan().entries[next_++]);
+    const auto [first, last] = deaths_.equal_range(next_);
+    for (auto at = first; at != last; ++at) storages_.erase(at->second);
+  }
+  void leave(bool whole) {
     suspended_ = !whole;
     if (suspended_) ++device_.suspensions;
     if (whole) {
@@ -110,10 +130,9 @@ class FakeReplay final : public server::Replay {
     }
     count();
     inside_ = false;
-    device_.running.fetch_sub(1);
-    if (whole) sink_->ended();
-    return whole;
   }
+
+  [[nodiscard]] uint64_t shared_bytes_name() const override { return device_.shared_name; }
 
   void shrink() override {
     must(!suspended_, "a session shrinks in the middle of a job");
@@ -153,11 +172,9 @@ class FakeReplay final : public server::Replay {
   }
 
   bool run_entries(server::Chunk& chunk) {
-    while (next_ < plan().entries.size()) {
-      run(plan().entries[next_++]);
-      const auto [first, last] = deaths_.equal_range(next_);
-      for (auto at = first; at != last; ++at) storages_.erase(at->second);
-      if (next_ < plan().entries.size() && chunk.over(next_ - 1)) return false;
+    while (!at_end()) {
+      advance();
+      if (!at_end() && chunk.over(next_ - 1)) return false;
     }
     return true;
   }
@@ -251,8 +268,9 @@ class FakeReplay final : public server::Replay {
         while (device_.asleep) std::this_thread::sleep_for(std::chrono::milliseconds(1));
         return Unit{};
       }
-      if (name == "aten::add.Tensor") return add(entry, args, false);
-      if (name == "aten::add_.Tensor") return add(entry, args, true);
+      if (name == "aten::add.Tensor") return combine(entry, args, false, std::plus<>());
+      if (name == "aten::add_.Tensor") return combine(entry, args, true, std::plus<>());
+      if (name == "aten::mm") return combine(entry, args, false, std::multiplies<>());
       return Error{ErrorCode::kFailed, name + ": it always fails"};
     }();
     ++ops_executed_;
@@ -265,7 +283,9 @@ class FakeReplay final : public server::Replay {
     }
   }
 
-  Result<> add(const Entry& entry, std::span<const graph::Arg> args, bool in_place) {
+  template <typename Combine>
+  Result<> combine(const Entry& entry, std::span<const graph::Arg> args, bool in_place,
+                   Combine with) {
     if (args.size() != 2 || args[0].kind != ArgKind::kTensor || args[1].kind != ArgKind::kTensor ||
         entry.result_count != 1) {
       return Error{ErrorCode::kInvalid, "add: two tensors are wanted"};
@@ -285,7 +305,7 @@ class FakeReplay final : public server::Replay {
       DJINN_TRY(out, floats(plan().operands[result.first], true));
     }
     if (out.size() < self.size()) return Error{ErrorCode::kInvalid, "add: the result is smaller"};
-    for (size_t i = 0; i < self.size(); ++i) out[i] = self[i] + other[i];
+    for (size_t i = 0; i < self.size(); ++i) out[i] = with(self[i], other[i]);
     return Unit{};
   }
 
@@ -433,6 +453,32 @@ void FakeDevice::note_begun(SessionId session) {
 
 std::unique_ptr<server::Replay> FakeDevice::open(SessionId session, std::string_view tenant) {
   return std::make_unique<FakeReplay>(*this, session, tenant);
+}
+
+void FakeDevice::run_together(std::span<server::Member> jobs, server::Chunk& chunk) {
+  must(running.fetch_add(1) == 0, "two jobs run at a time");
+  must(jobs.size() > 1 && jobs.size() <= lockstep_max(), "a group of the wrong size");
+  ++groups;
+  members += jobs.size();
+  std::vector<FakeReplay*> group;
+  for (const server::Member& job : jobs) {
+    group.push_back(static_cast<FakeReplay*>(job.replay));
+    group.back()->enter(*job.work, *job.sink);
+    must(job.work->plan == jobs[0].work->plan, "a group of several plans");
+    must(group.back()->next() == group[0]->next(), "a group that is not in step");
+  }
+  bool whole = false;
+  while (!whole) {
+    for (FakeReplay* const replay : group) replay->advance();
+    whole = group[0]->at_end();
+    if (!whole && chunk.over(group[0]->next() - 1)) break;
+  }
+  for (FakeReplay* const replay : group) replay->leave(whole);
+  running.fetch_sub(1);
+  for (server::Member& job : jobs) {
+    job.whole = whole;
+    if (whole) job.sink->ended();
+  }
 }
 
 server::DeviceMemory FakeDevice::memory() const {

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Fake device: an executor without Torch that knows uploads, fetches and four operators on
+// Fake device: an executor without Torch that knows uploads, fetches and five operators on
 // contiguous float tensors, so that all of a session's behaviour is tested in seconds and under
 // ThreadSanitizer.
 //
 //   aten::add.Tensor(a, b) -> new     aten::add_.Tensor(a, b) -> a
 //   test::sleep(milliseconds)         test::fail(a) -> new, whose storage gets an error
+//   aten::mm(a, b) -> new: of the elements; it is there to count as a product
 //
 // It asserts what the Runner promises: one job at a time, and Replays that die while none runs.
 // With DJINN_TEST_LATE_ANSWERS in the environment it works on its own, as a GPU does: a job's
@@ -17,6 +18,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <span>
 #include <thread>
 #include <vector>
 
@@ -42,6 +44,8 @@ class FakeDevice final : public server::Device {
   [[nodiscard]] server::DeviceMemory memory() const override;
   void set_reclaim(Reclaim reclaim) override;
   [[nodiscard]] bool works_on_its_own() const override { return late_; }
+  [[nodiscard]] size_t lockstep_max() const override { return late_ ? 1 : 8; }
+  void run_together(std::span<server::Member> jobs, server::Chunk& chunk) override;
   [[nodiscard]] uint64_t moves() const override { return bytes_moved; }
 
   static constexpr uint64_t kSchemaOfAll = 7;  // Every operator's schema hashes to this.
@@ -56,6 +60,8 @@ class FakeDevice final : public server::Device {
   std::atomic<uint64_t> shrinks = 0;
   std::atomic<uint64_t> suspensions = 0;  // Jobs gave way so often.
   std::atomic<uint64_t> rests = 0;
+  std::atomic<uint64_t> groups = 0;         // calls of run_together,
+  std::atomic<uint64_t> members = 0;        // and their jobs
   std::atomic<uint64_t> resumes_at_ns = 0;  // as the last rest said
 
   // The sessions whose jobs began, in that order.
@@ -65,6 +71,7 @@ class FakeDevice final : public server::Device {
   // -- what the tests decide
   std::atomic<uint64_t> bytes_moved = 0;   // as `moves` says
   std::atomic<uint64_t> away_session = 0;  // whose bytes are not on the device: 0: nobody's
+  std::atomic<uint64_t> shared_name = 0;   // of what every session has bound
   std::atomic<bool> asleep = false;        // While it is true, whoever sleeps does not wake up.
 
   // Takes so many bytes of the budget; kOutOfMemory if they are not there.

@@ -82,7 +82,8 @@ ServerReport report() {
                               .retries = 83,
                               .refusals = 81}},
           .queued_jobs = 111,
-          .refusals = {.queue = 112, .tenant_queue = 113, .sessions = 114, .tenant_sessions = 115}};
+          .refusals = {.queue = 112, .tenant_queue = 113, .sessions = 114, .tenant_sessions = 115},
+          .lockstep = {.groups = 121, .jobs = 122, .operators = 123, .held_ns = 124'000'000}};
 }
 
 Response ask(std::string_view path, Show show = Show::kAll, ServerReport of = report()) {
@@ -178,6 +179,10 @@ TEST(Pages, MetricsAreWhatPrometheusReads) {
       {"djinn_tier_packs_total", 82},
       {"djinn_tier_retries_total", 83},
       {"djinn_tier_refusals_total", 81},
+      {"djinn_lockstep_groups_total", 121},
+      {"djinn_lockstep_jobs_total", 122},
+      {"djinn_lockstep_operators_total", 123},
+      {"djinn_lockstep_held_ms_total", 124},
       {"djinn_artifacts", 56},
       {"djinn_artifact_bytes", 57},
       {"djinn_artifact_unused_bytes", 58},

@@ -92,9 +92,11 @@ TEST(Tables, ShowPlans) {
   const std::string plans = plans_text(Json::parse(R"({"plans": [{
     "plan": "00ab", "phase": "decode", "operators": 1511, "artifacts": 0, "rows": 1,
     "flops": 12, "jobs": 7, "used_ns": 2100000000, "last_ns": 28500000, "expected_ns": 0,
-    "error_permille": 31, "longest_operator": "aten::mm", "longest_operator_ns": 900000}]})"));
+    "error_permille": 31, "longest_operator": "aten::mm", "longest_operator_ns": 900000}],
+    "lockstep": {"groups": 5, "jobs": 17, "operators": 1055, "held_seconds": 0.1}})"));
   EXPECT_THAT(plans, HasSubstr("00ab  decode  aten::mm          900 us       1511"));
   EXPECT_THAT(plans, HasSubstr("2.1 s  28.5 ms         -     3 %"));
+  EXPECT_THAT(plans, HasSubstr("17 jobs ran in 5 groups, and 1055 of their operators once"));
 }
 
 TEST(Tables, AStrangePageIsAnException) {

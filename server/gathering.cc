@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/gathering.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace djinn::server {
+namespace {
+
+constexpr uint64_t kGapMaxNs = 200'000'000;  // A longer one was a pause.
+
+// How long a mate is worth waiting for.
+uint64_t patience_ns(uint64_t step_ns) { return std::min(step_ns / 2, Gathering::kWaitMaxNs); }
+
+}  // namespace
+
+void Gathering::ended(SessionId session, uint64_t company, uint64_t step_ns, uint64_t now_ns) {
+  Mate& mate = mates_[session];
+  mate.company = company;
+  mate.step_ns = step_ns;
+  mate.ended_ns = now_ns;
+  mate.expected = mate.gap_ns <= patience_ns(step_ns);
+}
+
+void Gathering::came(SessionId session, uint64_t now_ns) {
+  const auto at = mates_.find(session);
+  if (at == mates_.end() || at->second.ended_ns == 0) return;
+  Mate& mate = at->second;
+  const uint64_t gap_ns = std::min(now_ns - std::exchange(mate.ended_ns, 0), kGapMaxNs);
+  mate.gap_ns = mate.gap_ns == 0 ? gap_ns : mate.gap_ns - mate.gap_ns / 4 + gap_ns / 4;
+  mate.expected = false;
+}
+
+uint64_t Gathering::wait_until(uint64_t company, uint64_t now_ns) {
+  uint64_t step_ns = 0;
+  for (const auto& [session, mate] : mates_) {
+    if (mate.expected && mate.company == company) step_ns = std::max(step_ns, mate.step_ns);
+  }
+  if (step_ns == 0) return 0;
+  if (since_ns_ == 0) since_ns_ = now_ns;
+  const uint64_t until_ns = since_ns_ + patience_ns(step_ns);
+  if (now_ns < until_ns) return until_ns;
+  for (auto& [session, mate] : mates_) {
+    if (mate.company != company || !std::exchange(mate.expected, false)) continue;
+    mate.gap_ns = std::max(mate.gap_ns, step_ns);
+  }
+  return 0;
+}
+
+}  // namespace djinn::server
