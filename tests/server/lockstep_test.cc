@@ -225,6 +225,7 @@ TEST_F(Lockstep, WhoAsksStepByStepStaysInStep) {
   constexpr int kSteps = 10;
   auto tenants = seat(4, 4);
   std::vector<std::jthread> threads;
+  threads.reserve(tenants.size());
   for (const auto& each : tenants) {
     threads.emplace_back([&each] {
       for (int i = 0; i < kSteps; ++i) EXPECT_THAT(each->step(4), ElementsAre(1, 4));
