@@ -7,7 +7,6 @@
 // first.
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -20,7 +19,7 @@
 #include <ATen/Parallel.h>
 
 #include "benchmarks/harness/machine.h"
-#include "benchmarks/harness/report.h"
+#include "benchmarks/harness/program.h"
 #include "benchmarks/memory/servers.h"
 #include "client/djinn.h"
 #include "examples/generation.h"
@@ -42,8 +41,6 @@ struct Arguments {
   std::string kv = "cat";
   int rounds = 0;
   int tokens = 24;  // of a tenant's turn, of all together
-  bool quick = false;
-  bool json = false;
 };
 
 struct Must {
@@ -237,12 +234,18 @@ class Bench {
   std::array<std::vector<Llama>, 2> models_;
 };
 
-int run(const Arguments& arguments) {
+int run(Program& program, Arguments arguments) {
   at::set_num_threads(1);
   if (!std::filesystem::exists(arguments.model / "converted.json")) {
     throw std::runtime_error(arguments.model.string() + " is not there: run ./dev setup");
   }
-  Report report("bench_lockstep");
+  arguments.rounds = program.rounds();
+  if (program.quick()) arguments.tokens = 12;
+  if (arguments.tenants.empty()) {
+    arguments.tenants =
+        program.quick() ? std::vector<size_t>{2, 4} : std::vector<size_t>{2, 4, 8, 16};
+  }
+  Report& report = program.report();
   describe_machine(report);
   report.setting("rounds", arguments.rounds);
   report.setting("tokens of a turn", arguments.tokens);
@@ -253,56 +256,34 @@ int run(const Arguments& arguments) {
     report.add(bench.measure(count));
   }
   bench.check(std::min<size_t>(4, *std::ranges::max_element(arguments.tenants)),
-              arguments.quick ? 16 : 128);
-  if (arguments.json) {
-    std::cout << report.json().dump() << std::endl;
-  } else {
-    report.print(std::cout);
-  }
-  return report.passed() ? 0 : 1;
+              program.quick() ? 16 : 128);
+  return program.finish();
 }
 
 void add_options(CLI::App& app, Arguments& arguments) {
   app.add_option("--model", arguments.model, "Folder made by examples/convert_smollm2.py")
       ->capture_default_str();
   app.add_option("--tenants", arguments.tenants,
-                 "How many at a time (default: 2,4,8,16; --quick: 2,4,8)")
+                 "How many at a time (default: 2,4,8,16; --quick: 2,4)")
       ->delimiter(',')
       ->check(CLI::Range(size_t{1}, kTenantsMax));
   app.add_option("--kv", arguments.kv, "How the cache is kept")
       ->check(CLI::IsMember({"cat", "static"}))
       ->capture_default_str();
-  app.add_option("--rounds", arguments.rounds, "Rounds of interleaved arms (default 9; --quick: 3)")
-      ->check(CLI::Range(3, 10'000));
-  auto* const quick =
-      app.add_flag("--quick", arguments.quick, "3 rounds, shorter ones, up to 8 tenants");
-  app.add_flag("--full")->excludes(quick)->description("9 rounds (the default)");
-  app.add_flag("--json", arguments.json, "Print one JSON object and nothing else");
+}
+
+int start(int argc, char** argv) {
+  Program program("bench_lockstep",
+                  "Tenants that decode with the same weights, together over one after another:\n"
+                  "ratios measured in this run with interleaved arms.",
+                  {.full = 9, .quick = 3});
+  Arguments arguments;
+  add_options(program.app(), arguments);
+  return program.main(argc, argv, [&] { return run(program, arguments); });
 }
 
 }  // namespace
 }  // namespace djinn::benchmarks
 
-int main(int argc, char** argv) {  // NOLINT(bugprone-exception-escape): then it ends, loudly.
-  CLI::App app(
-      "Tenants that decode with the same weights, together over one after another: ratios "
-      "measured\n"
-      "in this run with interleaved arms. Exit status: 0 if every goal is PASS, 1 if one is not, "
-      "2\n"
-      "if it could not be measured.");
-  djinn::benchmarks::Arguments arguments;
-  djinn::benchmarks::add_options(app, arguments);
-  CLI11_PARSE(app, argc, argv);
-  if (arguments.rounds == 0) arguments.rounds = arguments.quick ? 3 : 9;
-  if (arguments.tenants.empty()) {
-    arguments.tenants =
-        arguments.quick ? std::vector<size_t>{2, 4, 8} : std::vector<size_t>{2, 4, 8, 16};
-  }
-  if (arguments.quick) arguments.tokens = 12;
-  try {
-    return djinn::benchmarks::run(arguments);
-  } catch (const std::exception& e) {
-    std::cerr << "bench_lockstep: " << e.what() << std::endl;
-    return 2;
-  }
-}
+// NOLINTNEXTLINE(bugprone-exception-escape): then it ends, loudly.
+int main(int argc, char** argv) { return djinn::benchmarks::start(argc, argv); }
