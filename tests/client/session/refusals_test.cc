@@ -2,7 +2,7 @@
 // A client and a busy server: what was refused comes again, in order, and nothing is lost.
 #include <gmock/gmock.h>
 
-#include <cstring>
+#include <algorithm>
 #include <thread>
 
 #include <gtest/gtest.h>
@@ -53,7 +53,7 @@ struct Program {
     const graph::Flush flush = writer.finish();
     std::vector<uint64_t> words(inline_bytes.size() / sizeof(uint64_t));
     if (!words.empty()) uploads += 1;
-    std::memcpy(words.data(), inline_bytes.data(), inline_bytes.size());
+    std::ranges::copy(inline_bytes, std::as_writable_bytes(std::span(words)).begin());
     return session->submit(flush, std::move(words), answers);
   }
   Result<> add(int64_t sleep_ms) {
