@@ -169,9 +169,9 @@ class LockstepServer {
     }
     return out;
   }
-  // All weights of one program.
+  // All weights of one program but the biases, which are too short to be shared.
   void wait_until_shared() const {
-    constexpr uint64_t kTensors = 2 + 6 * kLayers;
+    constexpr uint64_t kTensors = 2 + 5 * kLayers;
     for (int i = 0; i < 3000 && metric("artifacts") < kTensors; ++i) {
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
     }
