@@ -208,6 +208,7 @@ class Bench {
   double together(std::vector<Tenant>& tenants) {
     return seconds_of([&] {
       std::vector<std::jthread> threads;
+      threads.reserve(tenants.size());
       for (Tenant& tenant : tenants) {
         threads.emplace_back([&] {
           at::set_num_threads(1);
