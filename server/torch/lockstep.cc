@@ -5,8 +5,6 @@
 
 #include <ATen/ATen.h>
 
-#include "server/torch/problem.h"
-
 namespace djinn::server {
 namespace {
 
@@ -30,16 +28,8 @@ bool fit(const Product& a, const Product& b) {
 template <typename Body>
 void Lockstep::guarded(Run& run, const Body& body) {
   backend_.act_for(run.owner());
-  SharedError error;
-  try {
-    body(run);
-    return;
-  } catch (const std::exception& exception) {
-    error = translate(exception, "job");
-  } catch (...) {
-    error = std::make_shared<const Error>(Error{ErrorCode::kFailed, "job: unknown exception"});
-  }
-  run.finish(error);
+  const SharedError error = Run::caught("job", [&] { body(run); });
+  if (error != nullptr) run.finish(error);
 }
 
 template <typename Body>
