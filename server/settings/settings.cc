@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/settings/settings.h"
 
-#include <toml++/toml.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,6 +14,7 @@
 #include "serialization/base/limits.h"
 #include "server/memory/policy.h"
 #include "server/settings/byte_size.h"
+#include "server/settings/toml_file.h"
 
 namespace djinn::server {
 namespace {
@@ -216,13 +216,7 @@ Layer settings_from_environment(const GetEnv& get) {
 
 Result<Layer> settings_from_toml(std::string_view text, const std::string& path) {
   Layer layer;
-  toml::table table;
-  try {
-    table = toml::parse(text);
-  } catch (const toml::parse_error& e) {
-    return wrong(path, "line " + std::to_string(e.source().begin.line) + ": " +
-                           std::string(e.description()));
-  }
+  DJINN_TRY(const auto table, parse_toml(text, path));
   for (const auto& [key, node] : table) {
     const std::string name(key.str());
     if (name == "tenants") continue;

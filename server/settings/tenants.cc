@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/settings/tenants.h"
 
-#include <toml++/toml.h>
-
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <sstream>
 
 #include "server/settings/byte_size.h"
+#include "server/settings/toml_file.h"
 
 namespace djinn::server {
 namespace {
@@ -105,13 +104,7 @@ Result<TenantSettings> read_tenant(const toml::table& table) {
 
 Result<TenantTable> tenants_from_toml(std::string_view text, const std::string& path) {
   TenantTable out;
-  toml::table table;
-  try {
-    table = toml::parse(text);
-  } catch (const toml::parse_error& e) {
-    return wrong(path + ": line " + std::to_string(e.source().begin.line) + ": " +
-                 std::string(e.description()));
-  }
+  DJINN_TRY(const auto table, parse_toml(text, path));
   const toml::node* const tenants = table.get("tenants");
   if (tenants == nullptr) return out;
   if (!tenants->is_table()) {
