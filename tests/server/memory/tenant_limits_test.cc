@@ -10,30 +10,16 @@
 
 #include "server/memory/host_tier.h"
 #include "server/memory/tiers.h"
+#include "tests/support/arena_tier.h"
 
 namespace djinn::server {
 namespace {
 
+using djinn::testing::ArenaTier;
 using ::testing::HasSubstr;
 
 constexpr uint64_t kPage = 64 << 10;
 constexpr uint64_t kRoom = kPage + 4096;  // one, with what a block has beside its bytes
-
-class DeviceTier final : public TierMemory {
- public:
-  explicit DeviceTier(uint64_t bytes) { memory_.set_budget(bytes); }
-  void* allocate(uint64_t bytes, const Owner& owner) override {
-    return memory_.take(bytes, owner).memory;
-  }
-  void release(void* memory) override { memory_.release(memory); }
-  void* slide(void* memory) override { return memory_.slide(memory); }
-  bool promise(uint64_t bytes) override { return memory_.promise(bytes); }
-  void end_promise() override { memory_.end_promise(); }
-  [[nodiscard]] MemoryUsage usage() const override { return memory_.usage(); }
-
- private:
-  MappedMemory memory_{Tier::kDevice};
-};
 
 // A device of eight pages, and tenants of this test alone.
 struct TenantLimits : ::testing::Test {
@@ -84,7 +70,7 @@ struct TenantLimits : ::testing::Test {
     return 100;
   }
 
-  DeviceTier device{8 * kRoom};
+  ArenaTier device{8 * kRoom};
   HostTier host;
   std::shared_ptr<Tiers> tiers =
       std::make_shared<Tiers>(device, host, Tiers::Options{.policy = *make_policy("lru")});

@@ -17,11 +17,13 @@
 #include <gtest/gtest.h>
 
 #include "serialization/base/limits.h"
-#include "server/memory/mapped_memory.h"
+#include "tests/support/arena_tier.h"
 #include "tests/support/seed.h"
 
 namespace djinn::server {
 namespace {
+
+using djinn::testing::ArenaTier;
 
 constexpr uint64_t kPage = 4096;
 constexpr uint64_t kLine = 64;
@@ -304,24 +306,6 @@ TEST_F(TiersTest, StagesOnTheHostWhenTheDeviceIsFull) {
   const TieredBufferPtr second = tiers->stage(kPage, {});
   EXPECT_EQ(tiers->stage(kPage, {}), nullptr) << "both tiers are full";
 }
-
-// An arena with a budget, whose large blocks may move and whose small ones never do.
-class ArenaTier final : public TierMemory {
- public:
-  explicit ArenaTier(uint64_t budget) { memory_.set_budget(budget); }
-  void* allocate(uint64_t bytes, const Owner& owner) override {
-    return memory_.take(bytes, owner).memory;
-  }
-  void* small(uint64_t bytes) { return memory_.take(bytes, {}, Arena::End::kHigh).memory; }
-  void release(void* memory) override { memory_.release(memory); }
-  void* slide(void* memory) override { return memory_.slide(memory); }
-  bool promise(uint64_t bytes) override { return memory_.promise(bytes); }
-  void end_promise() override { memory_.end_promise(); }
-  [[nodiscard]] MemoryUsage usage() const override { return memory_.usage(); }
-
- private:
-  MappedMemory memory_{Tier::kDevice};
-};
 
 struct Sized {
   TieredBufferPtr buffer;
