@@ -306,7 +306,7 @@ TEST(Company, IsChosenInTheOrderOfThePolicy) {
     EXPECT_EQ(mates, (std::vector<SessionId>{{2}, {3}})) << policy;
     EXPECT_FALSE(scheduler.ready()) << policy << ": who finds no room waits for the next step";
     EXPECT_EQ(scheduler.waiting(), 1U);
-    for (const uint64_t session : {1, 2, 3}) scheduler.done({session}, 20);
+    for (const uint64_t session : {1U, 2U, 3U}) scheduler.done({session}, 20);
     EXPECT_EQ(scheduler.take(20).session, SessionId{4}) << policy;
   }
 }
@@ -319,7 +319,7 @@ TEST(Company, OtherJobsHaveTheirTurnsMeanwhile) {
   ASSERT_EQ(scheduler.take(10).session, SessionId{1});
   scheduler.join({1}, 7, 10, mates);
   scheduler.add({9}, {.arrived_ns = 11}, 11);
-  for (const uint64_t session : {1, 2}) scheduler.yield({session}, 12, 100);
+  for (const uint64_t session : {1U, 2U}) scheduler.yield({session}, 12, 100);
   ASSERT_EQ(scheduler.take(12).session, SessionId{9});
   mates.clear();
   scheduler.join({9}, 7, 12, mates);

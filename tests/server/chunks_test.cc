@@ -4,36 +4,16 @@
 
 #include <gtest/gtest.h>
 
-#include "tests/support/test_server.h"
+#include "tests/support/guest.h"
 
 namespace djinn::testing {
 namespace {
 
 using graph::PlanWriter;
-using graph::UploadForm;
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 using ::testing::ElementsAre;
 using transport::FrameKind;
-
-// A session with a tensor [1, 2].
-struct Guest {
-  explicit Guest(TestServer& server) : client(server.unix_socket) {
-    EXPECT_TRUE(client.hello());
-    tensor = make_tensor(client, 2);
-    client.submit([&](PlanWriter& writer) { record_upload(writer, tensor, UploadForm::kInline); },
-                  to_bytes(std::vector<float>{1, 2}));
-    EXPECT_THAT(ask(), ElementsAre(1, 2));
-  }
-  std::vector<float> ask() {
-    return client.fetch([&](PlanWriter& writer) { record_fetch(writer, tensor); });
-  }
-  void sleep(PlanWriter& writer, int times, int64_t each_ms) {
-    for (int i = 0; i < times; ++i) record_sleep(client, writer, each_ms);
-  }
-  WireClient client;
-  Tensor tensor;
-};
 
 class Chunks : public ::testing::Test {
  protected:
@@ -43,10 +23,7 @@ class Chunks : public ::testing::Test {
   // Somebody's job has given way to a job of the other, which runs for so long.
   void suspend(Guest& who, Guest& by, int64_t ms) {
     ASSERT_TRUE(eventually([&] { return server.device.running > 0; }));
-    by.client.submit([&](PlanWriter& writer) {
-      by.sleep(writer, 1, ms);
-      record_fetch(writer, by.tensor);
-    });
+    by.sleep(ms);
     ASSERT_TRUE(eventually([&] { return server.device.suspensions > 0; }));
     ASSERT_TRUE(eventually([&] { return server.device.running > 0; })) << who.client.next_job;
   }
@@ -58,9 +35,9 @@ TEST_F(Chunks, ALongJobGivesWayAndGoesOn) {
   Guest other(server);
   Tensor sum = make_tensor(busy.client, 2);
   busy.client.submit([&](PlanWriter& writer) {
-    busy.sleep(writer, 50, 10);
+    busy.record_sleeps(writer, 50, 10);
     record_add(busy.client, writer, busy.tensor, busy.tensor, sum);
-    busy.sleep(writer, 50, 10);
+    busy.record_sleeps(writer, 50, 10);
     record_fetch(writer, sum);
   });
   ASSERT_TRUE(eventually([&] { return server.device.running > 0; }));
@@ -78,7 +55,7 @@ TEST_F(Chunks, ALongJobGivesWayAndGoesOn) {
 TEST_F(Chunks, WhoIsAloneIsNeverInterrupted) {
   Guest only(server);
   EXPECT_THAT(only.client.fetch([&](PlanWriter& writer) {
-    only.sleep(writer, 20, 5);
+    only.record_sleeps(writer, 20, 5);
     record_fetch(writer, only.tensor);
   }),
               ElementsAre(1, 2));
@@ -90,7 +67,7 @@ TEST_F(Chunks, AnswersThatAreThereLeaveBeforeTheJobGoesOn) {
   Guest other(server);
   busy.client.submit([&](PlanWriter& writer) {
     record_fetch(writer, busy.tensor);
-    busy.sleep(writer, 10, 10);
+    busy.record_sleeps(writer, 10, 10);
     record_fetch(writer, busy.tensor);
   });
   suspend(busy, other, 1000);
@@ -109,13 +86,8 @@ TEST_F(Chunks, WhatFailsBeforeAJobGivesWayIsKnownBehindIt) {
   Guest other(server);
   Tensor failed = make_tensor(busy.client, 2);
   busy.client.submit([&](PlanWriter& writer) {
-    writer.op(busy.client.op("test::fail"), 1);
-    writer.tensor();
-    record_operand(writer, busy.tensor);
-    writer.results(1);
-    writer.tensor();
-    record_operand(writer, failed);
-    busy.sleep(writer, 10, 10);
+    record_fail(busy.client, writer, busy.tensor, failed);
+    busy.record_sleeps(writer, 10, 10);
     record_fetch(writer, failed);
     record_fetch(writer, busy.tensor);
   });
@@ -135,7 +107,7 @@ TEST_F(Chunks, WhoLeavesAmidASuspendedJobLeavesNothing) {
   Tensor large = make_tensor(gone->client, 2);
   gone->client.submit([&](PlanWriter& writer) {
     record_add(gone->client, writer, gone->tensor, gone->tensor, large);
-    gone->sleep(writer, 100, 10);
+    gone->record_sleeps(writer, 100, 10);
     record_fetch(writer, large);
   });
   suspend(*gone, other, 300);
@@ -148,7 +120,7 @@ TEST_F(Chunks, WhoLeavesAmidASuspendedJobLeavesNothing) {
 
 TEST_F(Chunks, AJobOfWhoHasLeftEndsWithinAChunk) {
   auto gone = std::make_unique<Guest>(server);
-  gone->client.submit([&](PlanWriter& writer) { gone->sleep(writer, 200, 10); });
+  gone->client.submit([&](PlanWriter& writer) { gone->record_sleeps(writer, 200, 10); });
   ASSERT_TRUE(eventually([&] { return server.device.running > 0; }));
   const auto begin = steady_clock::now();
   gone.reset();
@@ -160,7 +132,7 @@ TEST_F(Chunks, DrainsJobsThatHaveGivenWay) {
   Guest busy(server);
   Guest other(server);
   busy.client.submit([&](PlanWriter& writer) {
-    busy.sleep(writer, 20, 10);
+    busy.record_sleeps(writer, 20, 10);
     record_fetch(writer, busy.tensor);
   });
   suspend(busy, other, 100);
@@ -178,7 +150,7 @@ TEST_F(Chunks, DrainsJobsThatHaveGivenWay) {
 TEST_F(Chunks, AServerThatIsStoppedAtOnceDropsThem) {
   Guest busy(server);
   Guest other(server);
-  busy.client.submit([&](PlanWriter& writer) { busy.sleep(writer, 500, 10); });
+  busy.client.submit([&](PlanWriter& writer) { busy.record_sleeps(writer, 500, 10); });
   suspend(busy, other, 50);
   const auto begin = steady_clock::now();
   server.begin_stop();
@@ -192,7 +164,7 @@ TEST(LongJobs, DoNotGiveWayIfChunksAreOff) {
   TestServer server(options);
   Guest busy(server);
   Guest other(server);
-  busy.client.submit([&](PlanWriter& writer) { busy.sleep(writer, 20, 10); });
+  busy.client.submit([&](PlanWriter& writer) { busy.record_sleeps(writer, 20, 10); });
   ASSERT_TRUE(eventually([&] { return server.device.running > 0; }));
   EXPECT_THAT(other.ask(), ElementsAre(1, 2));
   EXPECT_EQ(server.device.suspensions, 0U);

@@ -8,8 +8,8 @@
 #include <gtest/gtest.h>
 
 #include "serialization/base/limits.h"
+#include "tests/support/guest.h"
 #include "tests/support/seed.h"
-#include "tests/support/test_server.h"
 
 namespace djinn::testing {
 namespace {
@@ -20,22 +20,14 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 using transport::FrameKind;
 
-// A session with a tensor [1, 2] that can ask whether it is still served.
-struct Friend {
-  explicit Friend(TestServer& server) : client(server.tcp) {
-    EXPECT_TRUE(client.hello());
-    tensor = make_tensor(client, 2);
-    client.submit([&](PlanWriter& writer) { record_upload(writer, tensor, UploadForm::kInline); },
-                  to_bytes(std::vector<float>{1, 2}));
-  }
-  milliseconds ask() {
+// Comes over TCP, and asks whether it is still served.
+struct Friend : Guest {
+  explicit Friend(TestServer& server) : Guest(server.tcp) {}
+  milliseconds time_to_ask() {
     const auto begin = steady_clock::now();
-    EXPECT_THAT(client.fetch([&](PlanWriter& writer) { record_fetch(writer, tensor); }),
-                ::testing::ElementsAre(1, 2));
+    EXPECT_EQ(ask(), kTensor);
     return std::chrono::duration_cast<milliseconds>(steady_clock::now() - begin);
   }
-  WireClient client;
-  Tensor tensor;
 };
 
 TEST(Company, NobodyWaitsForHalfAFrame) {
@@ -52,7 +44,7 @@ TEST(Company, NobodyWaitsForHalfAFrame) {
   half.send_raw(std::vector<std::byte>(100));
   WireClient silent(server.tcp);
   silent.send_raw(std::span(header).first(7));
-  for (int i = 0; i < 20; ++i) EXPECT_LT(someone.ask(), milliseconds(500));
+  for (int i = 0; i < 20; ++i) EXPECT_LT(someone.time_to_ask(), milliseconds(500));
 }
 
 TEST(Company, NobodyWaitsForWhoReadsSlowly) {
@@ -70,7 +62,7 @@ TEST(Company, NobodyWaitsForWhoReadsSlowly) {
     slow.submit([&](PlanWriter& writer) { record_fetch(writer, large); });
   }
   for (int i = 0; i < 50; ++i) {
-    EXPECT_LT(someone.ask(), milliseconds(500));
+    EXPECT_LT(someone.time_to_ask(), milliseconds(500));
     std::this_thread::sleep_for(milliseconds(5));
   }
   EXPECT_LE(server.device.answer_bytes, kUnsentBytesMax + 2 * kFloats * sizeof(float));
@@ -113,13 +105,13 @@ TEST(Company, WhoSendsMoreInlineThanIsConsumedIsNotReadAnyMore) {
   server.device.asleep = false;
   sender.join();
   EXPECT_EQ(eager.stats().jobs_executed, kJobs + 1U);
-  someone.ask();
+  EXPECT_EQ(someone.ask(), Guest::kTensor);
 }
 
 TEST(Company, WhoVanishesInTheMiddleOfAJobLeavesNothing) {
   TestServer server;
   Friend someone(server);
-  someone.ask();
+  EXPECT_EQ(someone.ask(), Guest::kTensor);
   const uint64_t before = server.device.used_bytes;
   auto gone = std::make_unique<WireClient>(server.tcp);
   ASSERT_TRUE(gone->hello());
@@ -140,7 +132,7 @@ TEST(Company, WhoVanishesInTheMiddleOfAJobLeavesNothing) {
   gone.reset();
   EXPECT_TRUE(eventually([&] { return server.device.used_bytes == before; }, milliseconds(1000)));
   EXPECT_EQ(server.device.replays, 1);
-  someone.ask();
+  EXPECT_EQ(someone.ask(), Guest::kTensor);
 }
 
 TEST(Company, ALongJobOfOneDoesNotStarveTheOthersForEver) {
@@ -150,7 +142,7 @@ TEST(Company, ALongJobOfOneDoesNotStarveTheOthersForEver) {
   for (int i = 0; i < 40; ++i) {
     busy.client.submit([&](PlanWriter& writer) { record_sleep(busy.client, writer, 20); });
   }
-  EXPECT_LT(other.ask(), milliseconds(300)) << "one turn, not forty";
+  EXPECT_LT(other.time_to_ask(), milliseconds(300)) << "one turn, not forty";
 }
 
 TEST(Company, ThirtyTwoSessionsAtOnceEachGetTheirOwn) {
@@ -196,7 +188,7 @@ TEST(Company, APlanOfManySessionsIsAdmittedAndKeptOnce) {
   std::vector<std::unique_ptr<Friend>> friends;
   for (int i = 0; i < 10; ++i) {
     friends.push_back(std::make_unique<Friend>(server));
-    friends.back()->ask();
+    EXPECT_EQ(friends.back()->ask(), Guest::kTensor);
   }
   EXPECT_EQ(server.device.plans_admitted, 2U);
 }
@@ -225,7 +217,7 @@ TEST(Company, AnIdleSessionCostsLittle) {
   RecordProperty("idle_session_bytes", static_cast<int>(bytes));
   std::printf("an idle session: %zu bytes\n", bytes);
   EXPECT_LE(bytes, 40U << 10);
-  for (auto& each : friends) each->ask();
+  for (auto& each : friends) EXPECT_EQ(each->ask(), Guest::kTensor);
 }
 
 TEST(Company, DrainsWhenItIsToldToStop) {
@@ -287,10 +279,10 @@ TEST(Company, SurvivesRandomFrames) {
     }
     client->send_frame(kind, std::as_bytes(std::span(message)), payload);
     if (random() % 4 == 0) client.reset();
-    if (i % 5000 == 0) someone.ask();
+    if (i % 5000 == 0) EXPECT_EQ(someone.ask(), Guest::kTensor);
   }
   client.reset();
-  someone.ask();
+  EXPECT_EQ(someone.ask(), Guest::kTensor);
   EXPECT_TRUE(eventually([&] { return server.device.replays == 1; }));
 }
 

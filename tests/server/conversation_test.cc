@@ -129,12 +129,7 @@ TEST_P(Conversation, ReportsAFailureToWhoeverReadsIt) {
   Tensor a = upload({1, 2});
   Tensor b = make_tensor(client, 2);
   const uint32_t job = client.submit([&](PlanWriter& writer) {
-    writer.op(client.op("test::fail"), 1);
-    writer.tensor();
-    record_operand(writer, a);
-    writer.results(1);
-    writer.tensor();
-    record_operand(writer, b);
+    record_fail(client, writer, a, b);
     record_fetch(writer, b);
     record_fetch(writer, a);
   });

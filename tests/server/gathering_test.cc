@@ -14,7 +14,7 @@ constexpr uint64_t kCompany = 7;
 // Both have made a step that ended at `now`.
 void step(Gathering& gathering, uint64_t now) {
   gathering.began();
-  for (const uint64_t session : {1, 2}) gathering.ended({session}, kCompany, kStep, now);
+  for (const uint64_t session : {1U, 2U}) gathering.ended({session}, kCompany, kStep, now);
 }
 
 TEST(Gathering, WaitsHalfAStepForWhoRanInTheLastOne) {

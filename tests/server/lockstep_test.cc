@@ -5,29 +5,17 @@
 
 #include <gtest/gtest.h>
 
-#include "tests/support/test_server.h"
+#include "tests/support/guest.h"
 
 namespace djinn::testing {
 namespace {
 
 using graph::PlanWriter;
-using graph::UploadForm;
 using ::testing::ElementsAre;
 using transport::FrameKind;
 
-// A session with a tensor [1, 2].
-struct Tenant {
-  explicit Tenant(TestServer& server) : client(server.unix_socket) {
-    EXPECT_TRUE(client.hello());
-    tensor = make_tensor(client, 2);
-    client.submit(
-        [&](PlanWriter& writer) {
-          record_upload(writer, tensor, UploadForm::kInline);
-          record_fetch(writer, tensor);
-        },
-        to_bytes(std::vector<float>{1, 2}));
-    EXPECT_TRUE(client.receive_answer());
-  }
+struct Tenant : Guest {
+  using Guest::Guest;
   // A step: a product, and some time in pieces of five milliseconds.
   void begin_step(int pieces = 2) { begin_step_on(tensor, pieces); }
   void begin_step_on(Tensor& of, int pieces = 2) {
@@ -54,8 +42,6 @@ struct Tenant {
     begin_step(pieces);
     return end_step();
   }
-  WireClient client;
-  Tensor tensor;
   Tensor product;
 };
 
@@ -83,10 +69,7 @@ class Lockstep : public ::testing::Test {
   // Somebody else has the device until `asleep` is false; what is submitted meanwhile waits.
   void occupy(Tenant& by) {
     server_.device.asleep = true;
-    by.client.submit([&](PlanWriter& writer) {
-      record_sleep(by.client, writer, 1);
-      record_fetch(writer, by.tensor);
-    });
+    by.sleep(1);
     ASSERT_TRUE(eventually([&] { return server_.device.running > 0; }));
   }
   void wait_for(size_t jobs) {

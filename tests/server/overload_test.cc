@@ -5,13 +5,12 @@
 #include <gtest/gtest.h>
 
 #include "serialization/base/limits.h"
-#include "tests/support/test_server.h"
+#include "tests/support/guest.h"
 
 namespace djinn::testing {
 namespace {
 
 using graph::PlanWriter;
-using graph::UploadForm;
 using server::Access;
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
@@ -27,33 +26,12 @@ TestServer::Options options(uint64_t queue_max, server::TenantTable tenants = {}
   return out;
 }
 
-// A session with a tensor [1, 2].
-struct Guest {
-  Guest(TestServer& server, std::string_view token) : client(server.unix_socket) {
-    codec::Hello hello = WireClient::usual_hello();
-    hello.token = token;
-    EXPECT_TRUE(client.hello(hello));
-    tensor = make_tensor(client, 2);
-    client.submit([&](PlanWriter& writer) { record_upload(writer, tensor, UploadForm::kInline); },
-                  to_bytes(std::vector<float>{1, 2}));
-    EXPECT_THAT(client.fetch([&](PlanWriter& writer) { record_fetch(writer, tensor); }),
-                ElementsAre(1, 2));
-  }
-  uint32_t sleep(int64_t ms) {
-    return client.submit([&](PlanWriter& writer) {
-      record_sleep(client, writer, ms);
-      record_fetch(writer, tensor);
-    });
-  }
-  // Goes on as the server says.
-  void begin_epoch(const codec::Refused& refused) {
-    client.forget_plans();
-    client.next_job = refused.job;
-    client.epoch = refused.epoch;
-  }
-  WireClient client;
-  Tensor tensor;
-};
+// Goes on as the server says.
+void begin_epoch(Guest& guest, const codec::Refused& refused) {
+  guest.client.forget_plans();
+  guest.client.next_job = refused.job;
+  guest.client.epoch = refused.epoch;
+}
 
 server::ServerReport report(TestServer& server) {
   auto out = server.report(milliseconds(5000));
@@ -91,7 +69,7 @@ TEST(Overload, AJobTooManyIsRefusedBeforeAnythingIsDoneForItAndRunsWhenItComesAg
     const auto answer = guest.client.receive_answer();
     ASSERT_TRUE(answer && answer->kind == FrameKind::kFetched) << i;
   }
-  guest.begin_epoch(refused);
+  begin_epoch(guest, refused);
   EXPECT_EQ(guest.sleep(1), job);
   const auto again = guest.client.receive_answer();
   ASSERT_TRUE(again && again->kind == FrameKind::kFetched);
@@ -187,7 +165,7 @@ TEST(Overload, EpochsBeginAgainBehindTheLast) {
     const auto frame = guest.client.receive_answer();
     ASSERT_TRUE(frame && frame->kind == FrameKind::kRefused) << i;
     ASSERT_EQ(frame->as<codec::Refused>().epoch, static_cast<uint16_t>(i));
-    guest.begin_epoch(frame->as<codec::Refused>());
+    begin_epoch(guest, frame->as<codec::Refused>());
   }
   server.device.asleep = false;
   for (int i = 0; i < 2; ++i) ASSERT_TRUE(guest.client.receive_answer());

@@ -5,7 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "server/memory/account.h"
-#include "tests/support/test_server.h"
+#include "tests/support/guest.h"
 
 namespace djinn::testing {
 namespace {
@@ -28,32 +28,6 @@ TestServer::Options options(server::TenantTable tenants) {
   out.server.chunk_ns = 0;
   return out;
 }
-
-// A session of who has that token, with a tensor [1, 2].
-struct Guest {
-  Guest(TestServer& server, std::string_view token) : client(server.unix_socket) {
-    codec::Hello hello = WireClient::usual_hello();
-    hello.token = token;
-    greeted = client.hello(hello).has_value();
-    if (!greeted) return;
-    tensor = make_tensor(client, 2);
-    client.submit([&](PlanWriter& writer) { record_upload(writer, tensor, UploadForm::kInline); },
-                  to_bytes(std::vector<float>{1, 2}));
-    EXPECT_THAT(ask(), ElementsAre(1, 2));
-  }
-  std::vector<float> ask() {
-    return client.fetch([&](PlanWriter& writer) { record_fetch(writer, tensor); });
-  }
-  void submit_fetch() {
-    client.submit([&](PlanWriter& writer) {
-      record_sleep(client, writer, 20);
-      record_fetch(writer, tensor);
-    });
-  }
-  WireClient client;
-  Tensor tensor;
-  bool greeted = false;
-};
 
 std::string refusal(TestServer& server, std::string_view token) {
   WireClient client(server.unix_socket);
@@ -83,10 +57,10 @@ TEST(TenantTerms, ATenantHasNoMoreSessionsThanItMay) {
 std::string first_served(TestServer& server, Guest& alice, Guest& bob) {
   Guest busy(server, "");
   server.device.asleep = true;
-  busy.submit_fetch();
+  busy.sleep(20);
   EXPECT_TRUE(eventually([&] { return server.device.running > 0; }));
-  alice.submit_fetch();
-  bob.submit_fetch();
+  alice.sleep(20);
+  bob.sleep(20);
   EXPECT_EQ(alice.client.receive(std::chrono::milliseconds(50)), std::nullopt);
   server.device.asleep = false;
   const bool alice_first = !bob.client.receive(std::chrono::milliseconds(0)) &&
@@ -159,7 +133,7 @@ TEST(TenantTerms, AreShownToTheOperator) {
                                .sessions_max = 5}},
                              {"unseen", {.terms = {.weight = 2}}}}));
   Guest alice(server, "a");
-  alice.submit_fetch();
+  alice.sleep(20);
   ASSERT_TRUE(alice.client.receive_answer());
   const auto report = server.report(std::chrono::milliseconds(5000));
   ASSERT_TRUE(report);

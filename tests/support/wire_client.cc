@@ -290,6 +290,15 @@ void record_add(WireClient& client, graph::PlanWriter& writer, Tensor& a, Tensor
   record_operand(writer, out);
 }
 
+void record_fail(WireClient& client, graph::PlanWriter& writer, Tensor& a, Tensor& out) {
+  writer.op(client.op("test::fail"), 1);
+  writer.tensor();
+  record_operand(writer, a);
+  writer.results(1);
+  writer.tensor();
+  record_operand(writer, out);
+}
+
 void record_sleep(WireClient& client, graph::PlanWriter& writer, int64_t milliseconds) {
   writer.op(client.op("test::sleep"), 1);
   writer.integer(milliseconds);

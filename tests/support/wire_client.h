@@ -119,6 +119,8 @@ void record_operand(graph::PlanWriter& writer, Tensor& tensor);
 void record_upload(graph::PlanWriter& writer, Tensor& tensor, graph::UploadForm form);
 void record_fetch(graph::PlanWriter& writer, Tensor& tensor);
 void record_add(WireClient& client, graph::PlanWriter& writer, Tensor& a, Tensor& b, Tensor& out);
+// `out` comes to be and fails.
+void record_fail(WireClient& client, graph::PlanWriter& writer, Tensor& a, Tensor& out);
 void record_sleep(WireClient& client, graph::PlanWriter& writer, int64_t milliseconds);
 std::vector<std::byte> to_bytes(std::span<const float> values);
 

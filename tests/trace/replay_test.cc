@@ -217,12 +217,7 @@ TEST(AReplay, CountsAnErrorWhereAnErrorWasRecordedAsRight) {
     client.submit(
         [&](auto& writer) {
           record_upload(writer, a, graph::UploadForm::kInline);
-          writer.op(client.op("test::fail"), 1);
-          writer.tensor();
-          record_operand(writer, a);
-          writer.results(1);
-          writer.tensor();
-          record_operand(writer, b);
+          record_fail(client, writer, a, b);
           record_fetch(writer, b);
         },
         testing::to_bytes(std::vector<float>(4)));
