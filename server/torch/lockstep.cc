@@ -5,6 +5,8 @@
 
 #include <ATen/ATen.h>
 
+#include "server/torch/problem.h"
+
 namespace djinn::server {
 namespace {
 
