@@ -32,38 +32,10 @@
 #include "serialization/base/mutex.h"
 #include "server/executor.h"
 #include "server/gathering.h"
-#include "server/session/plan_knowledge.h"
+#include "server/reporter.h"
+#include "server/task.h"
 
 namespace djinn::server {
-
-// How long a plan's jobs take in one session. Written by the thread that ran one.
-struct RunTime {
-  std::atomic<uint64_t> last_ns = UINT64_MAX;   // UINT64_MAX: never ran
-  std::atomic<uint64_t> last_elements = 0;      // what its operands spanned then (tiny.h)
-  std::atomic<uint64_t> shared_bytes_name = 0;  // as the Replay said then
-};
-
-struct Task {
-  Work work;
-  std::shared_ptr<RunTime> run_time;
-  std::shared_ptr<PlanKnowledge> knowledge;
-  JobSize size;
-  uint64_t expected_ns = 0;             // 0: nobody knows.
-  JobPhase phase = JobPhase::kUnknown;  // as its plan shows
-  uint64_t staged_bytes = 0;            // Upload bytes that are free again when the job has ended.
-  uint64_t inline_bytes = 0;            // of work.inline_uploads
-};
-
-// Something the session should hear: an answer, the end of a job, or both.
-struct Report {
-  SessionId session;
-  JobId job;
-  uint32_t answer = graph::kNone;  // kNone: the job ended, and its last answer did not say so.
-  bool finished = false;           // The job has ended.
-  uint64_t staged_bytes = 0;       // Of the Task; only if finished.
-  uint64_t inline_bytes = 0;       // Likewise.
-  Result<Answer> bytes;
-};
 
 // Since the start.
 struct LockstepStats {
@@ -120,7 +92,6 @@ class Runner {
   [[nodiscard]] LockstepStats lockstep_stats();
 
  private:
-  class Reporter;
   // A job from its first chunk to its last.
   struct Begun {
     Task task;
@@ -164,6 +135,10 @@ class Runner {
   void begin(Lane& lane, uint64_t now);
   // What the chunk did: each pays an equal share of the time.
   void finish(Lanes lanes, uint64_t used_ns, uint64_t now);
+  // Its job is not at its end: the scheduler chooses again.
+  void give_way(const Lane& lane, uint64_t used_ns, uint64_t now, uint64_t group) REQUIRES(mutex_);
+  // Its job is. `ended`: the device, too, is through with it.
+  void leave_lane(Lane& lane, bool ended, uint64_t used_ns, uint64_t now) REQUIRES(mutex_);
   // The job has ended. Nothing: the device still works on it.
   std::optional<Report> end(Begun& job);
 

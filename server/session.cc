@@ -9,7 +9,6 @@
 #include "serialization/base/limits.h"
 #include "server/clock.h"
 #include "server/session/greeting.h"
-#include "server/session/tiny.h"
 
 namespace djinn::server {
 namespace {
@@ -17,17 +16,11 @@ namespace {
 using transport::FrameKind;
 
 constexpr uint64_t kGoodbyeLingerNs = 1'000'000'000;  // For the peer to read it and close.
-constexpr uint64_t kSlowHereNs = 1'000'000;           // A job that ran here and should not have.
-constexpr uint64_t kJobsAwayAfterSlow = 100;
-constexpr uint32_t kResyncsMax = UINT16_MAX;
-constexpr uint32_t kRetryFullMs = 60'000;  // A hello when there are too many sessions,
-constexpr uint32_t kRetryTenantMs = 1000;  // and when there are too many of one tenant.
-constexpr uint64_t kJobsOfATraining = 64;  // A step may be several plans, and not all go back.
+constexpr uint32_t kRetryFullMs = 60'000;             // A hello when there are too many sessions,
+constexpr uint32_t kRetryTenantMs = 1000;             // and when there are too many of one tenant.
 
 Error invalid(std::string text) { return {ErrorCode::kInvalid, std::move(text)}; }
 Error exhausted(std::string text) { return {ErrorCode::kExhausted, std::move(text)}; }
-
-uint32_t wire(JobId job) { return static_cast<uint32_t>(job.value); }
 
 }  // namespace
 
@@ -77,20 +70,6 @@ Session::Place Session::receive(const transport::FrameHeader& header, transport:
   }
   DJINN_TRY([[maybe_unused]] const Unit done, receive_plain_frame(header.kind, message));
   return std::span<std::byte>();
-}
-
-Session::Place Session::receive_payload_frame(const transport::FrameHeader& header,
-                                              transport::Bytes message) {
-  if (header.kind == FrameKind::kStep) {
-    DJINN_TRY(const auto step, codec::decode<codec::Step>(message));
-    return job(step, header.payload_bytes);
-  }
-  if (header.kind == FrameKind::kJob) {
-    DJINN_TRY(const auto decoded, codec::decode<codec::Job>(message));
-    return job(decoded, header.payload_bytes);
-  }
-  DJINN_TRY(const auto upload, codec::decode<codec::Upload>(message));
-  return uploads_.begin(upload, header.payload_bytes);
 }
 
 Result<> Session::receive_plain_frame(FrameKind kind, transport::Bytes message) {
@@ -181,155 +160,6 @@ Result<> Session::operators(const codec::Operators& operators) {
   return Unit{};
 }
 
-// -- work
-
-template <typename Message>
-Session::Place Session::job(const Message& message, uint64_t payload_bytes) {
-  const auto ahead = static_cast<int16_t>(message.epoch - epoch_);
-  if (ahead < 0) return std::span<std::byte>();  // Sent before the Resync was read.
-  if (ahead > 0) {
-    return invalid("job: epoch " + std::to_string(message.epoch) + " has not begun");
-  }
-  if (message.job != wire(progress_.next())) {
-    return invalid("job " + std::to_string(message.job) + " where " +
-                   std::to_string(wire(progress_.next())) + " was to come");
-  }
-  if (progress_.in_flight() >= kJobsInFlightMax) {
-    return exhausted("job " + std::to_string(message.job) + ": " +
-                     std::to_string(progress_.in_flight()) + " jobs are in flight");
-  }
-  if (refuse()) return std::span<std::byte>();
-  DJINN_TRY(auto decoded, plans_.decode(message));
-  if (decoded) return prepare(std::move(*decoded), payload_bytes);
-  if (++resyncs_ >= kResyncsMax) return exhausted("job: too many numbers with a wrong checksum");
-  resync();
-  return std::span<std::byte>();
-}
-
-void Session::resync() {
-  spdlog::warn("session={} tenant={}: the numbers of job {} have a wrong checksum; epoch {} begins",
-               id_.value, tenant_, progress_.next().value, epoch_ + 1);
-  begin_epoch();
-  sender_.send(FrameKind::kResync, codec::Resync{.job = wire(progress_.next()), .epoch = epoch_});
-}
-
-bool Session::refuse() {
-  const auto retry_after_ms = house_.admission.refuse(place_);
-  if (!retry_after_ms) return false;
-  spdlog::debug("session={} tenant={}: job {} is refused for {} ms", id_.value, tenant_,
-                progress_.next().value, *retry_after_ms);
-  begin_epoch();
-  sender_.send(FrameKind::kRefused,
-               codec::Refused{.job = wire(progress_.next()),
-                              .epoch = epoch_,
-                              .retry_after_ms = *retry_after_ms,
-                              .code = static_cast<uint16_t>(ErrorCode::kExhausted)});
-  return true;
-}
-
-void Session::begin_epoch() {
-  plans_.forget();
-  ++epoch_;
-}
-
-Session::Place Session::prepare(PlanSlots::Decoded decoded, uint64_t payload_bytes) {
-  Task task;
-  task.run_time = std::move(decoded.run_time);
-  task.knowledge = std::move(decoded.knowledge);
-  task.size = task.knowledge->facts().size(*decoded.plan, *decoded.numbers);
-  task.expected_ns = task.knowledge->expected_ns(task.size);
-  task.phase = phase_of(task);
-  uint64_t expected = 0;
-  if (decoded.has_inline_uploads) {
-    DJINN_TRY(expected, inline_bytes(*decoded.plan, *decoded.numbers));
-  }
-  if (payload_bytes != expected) {
-    return invalid("job: a payload of " + std::to_string(payload_bytes) +
-                   " bytes for inline uploads of " + std::to_string(expected));
-  }
-  task.work = {.job = progress_.next(),
-               .plan = std::move(decoded.plan),
-               .numbers = std::move(decoded.numbers),
-               .inline_uploads = {},
-               .uploads = {}};
-  DJINN_TRY(task.staged_bytes, uploads_.take(task.work));
-  if (payload_bytes == 0) {
-    submit(std::move(task));
-    return std::span<std::byte>();
-  }
-  task.inline_bytes = payload_bytes;
-  task.work.inline_uploads.resize(payload_bytes / sizeof(uint64_t));
-  arriving_ = std::make_unique<Task>(std::move(task));
-  return std::as_writable_bytes(std::span(arriving_->work.inline_uploads));
-}
-
-JobPhase Session::phase_of(const Task& task) {
-  const JobPhase phase = task.knowledge->facts().phase(task.size);
-  const uint64_t job = progress_.next().value;
-  if (phase == JobPhase::kTraining) trains_until_job_ = job + kJobsOfATraining;
-  return job < trains_until_job_ ? JobPhase::kTraining : phase;
-}
-
-bool Session::may_run_here(const Task& task) const {
-  return progress_.idle() && !running_paused_ && task.work.job.value >= not_here_before_job_ &&
-         is_tiny(*task.work.plan, task.size.elements,
-                 task.run_time->last_ns.load(std::memory_order_relaxed),
-                 task.run_time->last_elements.load(std::memory_order_relaxed));
-}
-
-void Session::submit(Task task) {
-  const bool here = may_run_here(task);
-  progress_.receive();
-  house_.admission.add(place_, task.expected_ns);
-  hints_.rest = Rest::kNone;
-  packed_ = false;
-  answers_due_ += task.work.plan->answers;
-  inline_bytes_queued_ += task.inline_bytes;
-  if (here && house_.runner.try_run(id_, task, reports_)) {
-    if (task.run_time->last_ns.load(std::memory_order_relaxed) > kSlowHereNs) {
-      not_here_before_job_ = task.work.job.value + kJobsAwayAfterSlow;
-    }
-    for (Report& each : reports_) report(std::move(each));
-    reports_.clear();
-    return;
-  }
-  house_.runner.submit(id_, std::move(task));
-  flow();
-}
-
-Result<> Session::offer(const codec::Offer& offer) {
-  if (offers_.size() >= kOffersPendingMax) {
-    return exhausted("offer: " + std::to_string(kOffersPendingMax) + " are unanswered");
-  }
-  DJINN_TRY(Offered offered, uploads_.offer(offer));
-  std::vector<ArtifactStore::Wanted> wanted;
-  for (const Offered::Load& load : offered.loads) wanted.push_back(load.wanted);
-  offers_.push_back(std::move(offered));
-  if (!wanted.empty()) {
-    house_.artifacts.load({.wanted = std::move(wanted),
-                           .tenant = tenant_,
-                           .asker = asks_,
-                           .done = [loaded = house_.loaded, id = id_](auto buffers) {
-                             loaded(id, std::move(buffers));
-                           }});
-  }
-  answer_offers();
-  return Unit{};
-}
-
-void Session::loaded(std::span<std::shared_ptr<Buffer>> artifacts) {
-  if (state_ != State::kOpen) return;
-  uploads_.bind(offers_.front(), artifacts);
-  answer_offers();
-}
-
-void Session::answer_offers() {
-  while (!offers_.empty() && offers_.front().loads.empty()) {
-    sender_.send(FrameKind::kOffer, codec::OfferReply{.have = std::move(offers_.front().have)});
-    offers_.pop_front();
-  }
-}
-
 Result<> Session::hint(const codec::Hint& hint) {
   const uint64_t second = last_frame_ns_ / 1'000'000'000;
   if (std::exchange(hints_second_, second) != second) hints_in_second_ = 0;
@@ -346,88 +176,10 @@ Result<> Session::hint(const codec::Hint& hint) {
   return Unit{};
 }
 
-Result<> Session::stats_request(const codec::StatsRequest& request) {
-  if (progress_.idle()) {
-    send_stats(request.tag);
-    return Unit{};
-  }
-  if (pending_stats_.size() >= kStatsRequestsMax) {
-    return exhausted("stats: " + std::to_string(kStatsRequestsMax) + " requests are unanswered");
-  }
-  pending_stats_.push_back({.tag = request.tag, .after = progress_.received()});
-  return Unit{};
-}
-
 void Session::upload_refused(UploadId upload) {
   if (state_ != State::kOpen) return;
   say_goodbye(invalid("upload " + std::to_string(upload.value) +
                       ": the bytes are not what the artifact's name says"));
-}
-
-// -- answers
-
-void Session::report(Report report) {
-  if (state_ != State::kOpen) return;
-  if (report.answer != graph::kNone) {
-    --answers_due_;
-    send_answer(report);
-  }
-  if (report.finished) job_ended(report);
-  flow();
-}
-
-void Session::send_answer(Report& report) {
-  const auto answer = static_cast<uint16_t>(report.answer);
-  if (report.bytes) {
-    sender_.send(FrameKind::kFetched,
-                 codec::encode(codec::Fetched{
-                     .job = wire(report.job), .answer = answer, .finished = report.finished}),
-                 std::move(*report.bytes));
-    return;
-  }
-  const Error& error = report.bytes.error();
-  sender_.send(
-      FrameKind::kFailed,
-      codec::Failed{.job = wire(report.job),
-                    .answer = answer,
-                    .finished = report.finished,
-                    .code = static_cast<uint16_t>(error.code),
-                    .message = std::string_view(error.message).substr(0, kErrorTextBytesMax)});
-}
-
-void Session::job_ended(const Report& report) {
-  uploads_.release(report.staged_bytes);
-  inline_bytes_queued_ -= report.inline_bytes;
-  house_.admission.end(place_);
-  progress_.end(report.staged_bytes, report.answer != graph::kNone);
-  if (progress_.ack_due()) {
-    progress_.tell();
-    sender_.send(FrameKind::kAck, codec::Ack{.finished = wire(progress_.ended())});
-  }
-  while (!pending_stats_.empty() && pending_stats_.front().after <= progress_.ended()) {
-    send_stats(pending_stats_.front().tag);
-    pending_stats_.pop_front();
-  }
-  if (draining_ && progress_.idle()) {
-    say_goodbye({ErrorCode::kUnavailable, "the server is shutting down"});
-  }
-}
-
-void Session::send_stats(uint32_t tag) {
-  const ReplayStats stats = house_.runner.stats(id_);
-  sender_.send(FrameKind::kStats,
-               codec::StatsReply{.tag = tag,
-                                 .ops_executed = stats.ops_executed,
-                                 .jobs_executed = progress_.ended().value,
-                                 .ops_failed = stats.ops_failed,
-                                 .storages = stats.storages,
-                                 .storage_bytes = stats.storage_bytes,
-                                 .shared_bytes = stats.shared_bytes,
-                                 .plans_built = plans_.plans_received(),
-                                 .upload_bytes = uploads_.bytes_received(),
-                                 .relayouts = stats.relayouts,
-                                 .enters = house_.loop.stats().enters,
-                                 .device_bytes = house_.device.memory().used_bytes});
 }
 
 // -- from time to time

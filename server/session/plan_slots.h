@@ -11,8 +11,8 @@
 
 #include "serialization/codec/messages.h"
 #include "serialization/graph/numbers.h"
-#include "server/runner.h"
 #include "server/session/plan_cache.h"
+#include "server/task.h"
 
 namespace djinn::server {
 

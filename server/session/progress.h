@@ -11,6 +11,9 @@
 
 namespace djinn::server {
 
+// A job's number in a frame: the low half of it.
+[[nodiscard]] inline uint32_t wire(JobId job) { return static_cast<uint32_t>(job.value); }
+
 class Progress {
  public:
   [[nodiscard]] JobId next() const { return {received_ + 1}; }

@@ -74,7 +74,7 @@ class Uploads {
     std::shared_ptr<Buffer> buffer;
     std::optional<ArtifactName> name;
   };
-  Result<> check_id(UploadId id, UploadId after) const;
+  [[nodiscard]] Result<> check_id(UploadId id, UploadId after) const;
   Result<std::shared_ptr<Buffer>> stage(uint64_t bytes);
 
   Device& device_;

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+// A chunk of a job, or of several together: it runs, and what it took is charged.
+#include <algorithm>
+#include <utility>
+
+#include "server/clock.h"
+#include "server/runner.h"
+
+namespace djinn::server {
+
+void Runner::begin(Lane& lane, uint64_t now) {
+  Begun& job = *lane.begun;
+  if (job.reporter != nullptr) return;
+  job.reporter = std::make_shared<Reporter>(lane.session, job.task,
+                                            [this](Report report) { publish(std::move(report)); });
+  job.begin_ns = now;
+}
+
+void Runner::run_chunk(Lanes lanes) {
+  const uint64_t begin_ns = now_ns();
+  members_.clear();
+  for (const auto& lane : lanes) {
+    begin(*lane, begin_ns);
+    members_.push_back({.replay = lane->replay.get(),
+                        .work = &lane->begun->task.work,
+                        .sink = lane->begun->reporter.get()});
+  }
+  const Task& first = lanes[0]->begun->task;
+  const bool alone = lanes.size() == 1;
+  Chunk chunk(chunk_ns_ == 0 ? nullptr : &others_wait_,
+              {.begin_ns = begin_ns,
+               .length_ns = chunk_ns_,
+               .timed = alone && first.knowledge->times_operators()});
+  if (alone) {
+    Member& only = members_[0];
+    only.whole = only.replay->run(*only.work, *only.sink, chunk);
+    note_operator(first, chunk);
+  } else {
+    device_.run_together(members_, chunk);
+  }
+  const uint64_t now = now_ns();
+  finish(lanes, now - begin_ns, now);
+}
+
+void Runner::finish(Lanes lanes, uint64_t used_ns, uint64_t now) {
+  std::vector<std::optional<Report>> ended(lanes.size());
+  const auto share_ns = [&](size_t i) {
+    return used_ns * (i + 1) / lanes.size() - used_ns * i / lanes.size();
+  };
+  for (size_t i = 0; i < lanes.size(); ++i) {
+    Begun& job = *lanes[i]->begun;
+    job.used_ns += share_ns(i);
+    job.occupied_ns += used_ns;
+    if (!members_[i].whole) continue;
+    job.task.run_time->shared_bytes_name.store(lanes[i]->replay->shared_bytes_name(),
+                                               std::memory_order_relaxed);
+    ended[i] = end(job);
+  }
+  {
+    MutexLock lock(mutex_);
+    busy_ = false;
+    const uint64_t group = lanes.size() > 1 ? ++groups_ : 0;
+    for (size_t i = 0; i < lanes.size(); ++i) {
+      if (members_[i].whole) {
+        leave_lane(*lanes[i], ended[i].has_value(), share_ns(i), now);
+      } else {
+        give_way(*lanes[i], share_ns(i), now, group);
+      }
+    }
+  }
+  // Only now, so that the client's next job, which may come at once, finds the device idle.
+  for (std::optional<Report>& last : ended) {
+    if (last) publish(std::move(*last));
+  }
+}
+
+void Runner::give_way(const Lane& lane, uint64_t used_ns, uint64_t now, uint64_t group) {
+  --on_device_;
+  queue_.charge(lane.session, used_ns);
+  queue_.yield(lane.session, now, group);
+}
+
+void Runner::leave_lane(Lane& lane, bool ended, uint64_t used_ns, uint64_t now) {
+  lane.amid = false;
+  lane.move_known = false;
+  const std::unique_ptr<Begun> job = std::move(lane.begun);
+  if (job->company != 0 && lane.tasks.empty() && lanes_.contains(lane.session)) {
+    gathering_.ended(lane.session, job->company, job->occupied_ns, now);
+  }
+  if (ended) queue_.charge(lane.session, used_ns);
+  queue_.done(lane.session, now);
+  if (ended) --on_device_;
+}
+
+std::optional<Report> Runner::end(Begun& job) {
+  note_time(job.task, job.used_ns, job.occupied_ns);
+  job.task = {};  // What the job consumed is free before anybody hears of its end.
+  return job.reporter->take_last([this, reporter = job.reporter, begin_ns = job.begin_ns](
+                                     Report report) { left(std::move(report), begin_ns); });
+}
+
+void Runner::left(Report last, uint64_t begin_ns) {
+  MutexLock lock(mutex_);         // Who hears of the end finds the job gone.
+  const uint64_t now = now_ns();  // The device runs one job after another.
+  queue_.charge(last.session, now - std::max(begin_ns, device_free_ns_));
+  device_free_ns_ = now;
+  publish(std::move(last));
+  --on_device_;
+  device_done_.notify_all();
+}
+
+void Runner::note_time(const Task& task, uint64_t used_ns, uint64_t occupied_ns) {
+  task.run_time->last_elements.store(task.size.elements, std::memory_order_relaxed);
+  task.run_time->last_ns.store(occupied_ns, std::memory_order_relaxed);
+  task.knowledge->ran(task.size, task.expected_ns, used_ns);
+}
+
+void Runner::note_operator(const Task& task, const Chunk& chunk) {
+  const Chunk::Longest& longest = chunk.longest();
+  if (longest.ns > 0) task.knowledge->note_operator(longest.entry, longest.ns);
+}
+
+}  // namespace djinn::server
