@@ -17,6 +17,7 @@
 #include <utility>
 
 #include "serialization/base/limits.h"
+#include "server/memory/open_file.h"
 
 namespace djinn::server {
 namespace {
@@ -46,34 +47,9 @@ static_assert(sizeof(FileHeader) == 64 && offsetof(FileHeader, name) == 24);
 
 Bytes bytes_of(const FileHeader& header) { return std::as_bytes(std::span(&header, 1)); }
 
-class File {
- public:
-  explicit File(int fd) : fd_(fd) {}
-  ~File() { close(); }
-  File(const File&) = delete;
-  File& operator=(const File&) = delete;
-  [[nodiscard]] int fd() const { return fd_; }
-  [[nodiscard]] bool is_open() const { return fd_ >= 0; }
-  int close() { return fd_ < 0 ? 0 : ::close(std::exchange(fd_, -1)); }
-
- private:
-  int fd_;
-};
-
 // A name of ours may be a link, a pipe or a folder: no link is followed, and no pipe waited for.
 int open_to_read(int folder, const char* file) {
   return openat(folder, file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-}
-
-bool read_all(int fd, uint64_t offset, std::span<std::byte> to) {
-  while (!to.empty()) {
-    const ssize_t got = pread(fd, to.data(), to.size(), static_cast<off_t>(offset));
-    if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) return false;
-    offset += static_cast<uint64_t>(got);
-    to = to.subspan(static_cast<size_t>(got));
-  }
-  return true;
 }
 
 bool write_all(int fd, Bytes from) {
@@ -125,11 +101,11 @@ uint64_t file_bytes(uint64_t length_bytes) {
 }
 
 // The file is open, and begins as the artifact's must.
-bool begins_right(int fd, const ArtifactName& name, uint64_t& length_bytes) {
+bool begins_right(const OpenFile& file, const ArtifactName& name, uint64_t& length_bytes) {
   struct stat info {};
   FileHeader header;
-  if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) return false;
-  if (!read_all(fd, 0, std::as_writable_bytes(std::span(&header, 1)))) return false;
+  if (fstat(file.fd(), &info) != 0 || !S_ISREG(info.st_mode)) return false;
+  if (!file.read_all(0, std::as_writable_bytes(std::span(&header, 1)))) return false;
   FileHeader right;
   right.name = name;
   right.length_bytes = static_cast<uint64_t>(info.st_size) - sizeof header;
@@ -198,7 +174,7 @@ Result<> DiskCache::lock_folder() {
 }
 
 Result<> DiskCache::load_key(bool& is_new) {
-  const File file(open_to_read(folder_fd_, kKeyFile));
+  const OpenFile file(open_to_read(folder_fd_, kKeyFile));
   is_new = !file.is_open() && errno == ENOENT;
   if (is_new) return make_key();
   // A link cannot be opened: it was asked not to be followed.
@@ -212,7 +188,7 @@ Result<> DiskCache::load_key(bool& is_new) {
     return wrong("its file \"key\" is open to other users (it must have mode 0600)");
   }
   if (static_cast<uint64_t>(info.st_size) != key_.size() ||
-      !read_all(file.fd(), 0, std::as_writable_bytes(std::span(key_)))) {
+      !file.read_all(0, std::as_writable_bytes(std::span(key_)))) {
     return wrong("its file \"key\" has not " + std::to_string(key_.size()) + " bytes");
   }
   return Unit{};
@@ -244,9 +220,9 @@ void DiskCache::scan_file(const std::string& file, const ArtifactName& name, boo
   struct stat info {};
   if (fstatat(folder_fd_, file.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) return;
   if (S_ISDIR(info.st_mode)) return;
-  const File opened(open_to_read(folder_fd_, file.c_str()));
+  const OpenFile opened(open_to_read(folder_fd_, file.c_str()));
   Entry entry{.used_ns = to_ns(info.st_mtim)};
-  if (!keep || !opened.is_open() || !begins_right(opened.fd(), name, entry.length_bytes)) {
+  if (!keep || !opened.is_open() || !begins_right(opened, name, entry.length_bytes)) {
     discard_corrupt(name);
     return;
   }
@@ -270,7 +246,7 @@ void DiskCache::touch(const ArtifactName& name) {
 
 bool DiskCache::read(const ArtifactName& name, std::span<std::byte> to) {
   if (!has(name, to.size())) return false;
-  const File file(open_to_read(folder_fd_, file_of(name).c_str()));
+  const OpenFile file(open_to_read(folder_fd_, file_of(name).c_str()));
   if (!file.is_open() && errno != ENOENT && errno != ELOOP) return false;  // Not the file's fault.
   if (!file.is_open() && errno == ENOENT) {
     const MutexLock lock(mutex_);
@@ -278,9 +254,8 @@ bool DiskCache::read(const ArtifactName& name, std::span<std::byte> to) {
     return false;
   }
   uint64_t length_bytes = 0;
-  if (!file.is_open() || !begins_right(file.fd(), name, length_bytes) ||
-      length_bytes != to.size() || !read_all(file.fd(), sizeof(FileHeader), to) ||
-      artifact_name(key_, to) != name) {
+  if (!file.is_open() || !begins_right(file, name, length_bytes) || length_bytes != to.size() ||
+      !file.read_all(sizeof(FileHeader), to) || artifact_name(key_, to) != name) {
     discard_corrupt(name);
     return false;
   }
@@ -326,8 +301,8 @@ Result<> DiskCache::write(const ArtifactName& name, std::span<const std::byte> c
 Result<> DiskCache::write_file(const std::string& file, Bytes header, Bytes content) const {
   const std::string unfinished = file + std::string(kUnfinished);
   (void)unlinkat(folder_fd_, unfinished.c_str(), 0);
-  File out(openat(folder_fd_, unfinished.c_str(),
-                  O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+  OpenFile out(openat(folder_fd_, unfinished.c_str(),
+                      O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
   const bool good = out.is_open() && write_all(out.fd(), header) && write_all(out.fd(), content) &&
                     fsync(out.fd()) == 0 && out.close() == 0 &&
                     renameat(folder_fd_, unfinished.c_str(), folder_fd_, file.c_str()) == 0;
