@@ -35,29 +35,45 @@ Result<SafetensorsEntry> read_entry(const std::string& name, const Json& fields,
 
 }  // namespace
 
-Result<std::vector<SafetensorsEntry>> read_safetensors(std::span<const std::byte> file) {
+Result<uint64_t> safetensors_head_bytes(std::span<const std::byte> begin, uint64_t file_bytes) {
   uint64_t header_bytes = 0;
-  if (file.size() < sizeof header_bytes) return invalid("it is too short");
-  std::memcpy(&header_bytes, file.data(), sizeof header_bytes);
-  const std::span<const std::byte> rest = file.subspan(sizeof header_bytes);
-  if (header_bytes > std::min<uint64_t>(rest.size(), kSafetensorsHeaderBytesMax)) {
+  static_assert(sizeof header_bytes == kSafetensorsLengthBytes);
+  if (begin.size() < sizeof header_bytes) return invalid("it is too short");
+  std::memcpy(&header_bytes, begin.data(), sizeof header_bytes);
+  const uint64_t rest = file_bytes - sizeof header_bytes;
+  if (header_bytes > std::min(rest, kSafetensorsHeaderBytesMax)) {
     return invalid("its header is too long");
   }
-  const auto* const text = reinterpret_cast<const char*>(rest.data());
+  return sizeof header_bytes + header_bytes;
+}
+
+Result<std::vector<SafetensorsEntry>> read_safetensors_head(std::span<const std::byte> head,
+                                                            uint64_t file_bytes) {
+  const auto* const text = reinterpret_cast<const char*>(head.data());
   std::vector<SafetensorsEntry> out;
   try {
-    const Json header = Json::parse(text, text + header_bytes);
+    const Json header = Json::parse(text + kSafetensorsLengthBytes, text + head.size());
     if (!header.is_object()) return invalid("its header is no object");
     for (const auto& [name, fields] : header.items()) {
       if (name == "__metadata__") continue;
-      DJINN_TRY(out.emplace_back(), read_entry(name, fields, sizeof header_bytes + header_bytes,
-                                               rest.size() - header_bytes));
+      DJINN_TRY(out.emplace_back(),
+                read_entry(name, fields, head.size(), file_bytes - head.size()));
     }
   } catch (const Json::exception& error) {
     return invalid(error.what());
   }
   std::ranges::sort(out, {}, &SafetensorsEntry::offset_bytes);
+  for (size_t i = 1; i < out.size(); ++i) {
+    if (out[i].offset_bytes < out[i - 1].offset_bytes + out[i - 1].length_bytes) {
+      return invalid("\"" + out[i - 1].name + "\" and \"" + out[i].name + "\" overlap");
+    }
+  }
   return out;
+}
+
+Result<std::vector<SafetensorsEntry>> read_safetensors(std::span<const std::byte> file) {
+  DJINN_TRY(const uint64_t head_bytes, safetensors_head_bytes(file, file.size()));
+  return read_safetensors_head(file.first(head_bytes), file.size());
 }
 
 }  // namespace djinn::files

@@ -29,4 +29,11 @@ struct SafetensorsEntry {
 // The tensors in the order of their bytes. kInvalid says what is wrong with the file.
 Result<std::vector<SafetensorsEntry>> read_safetensors(std::span<const std::byte> file);
 
+// The same in two steps, for who does not have all of it in memory: how many bytes at its beginning
+// say where the tensors lie, from the first 8 of them; and the tensors, from these.
+inline constexpr size_t kSafetensorsLengthBytes = 8;
+Result<uint64_t> safetensors_head_bytes(std::span<const std::byte> begin, uint64_t file_bytes);
+Result<std::vector<SafetensorsEntry>> read_safetensors_head(std::span<const std::byte> head,
+                                                            uint64_t file_bytes);
+
 }  // namespace djinn::files

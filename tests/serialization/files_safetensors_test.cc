@@ -42,6 +42,27 @@ TEST(Safetensors, RefusesWhatLiesOutsideOfTheFile) {
   EXPECT_FALSE(read(file_of(R"({"a":{"dtype":"I8","shape":[1],"data_offsets":[3,2]}})", 12)));
 }
 
+TEST(Safetensors, RefusesTensorsThatOverlap) {
+  EXPECT_FALSE(read(file_of(R"({"a":{"dtype":"I8","shape":[5],"data_offsets":[0,5]},)"
+                            R"("b":{"dtype":"I8","shape":[5],"data_offsets":[4,9]}})",
+                            12)));
+  EXPECT_TRUE(read(file_of(R"({"a":{"dtype":"I8","shape":[0],"data_offsets":[4,4]},)"
+                           R"("b":{"dtype":"I8","shape":[8],"data_offsets":[4,12]}})",
+                           12)));
+}
+
+TEST(Safetensors, AreReadFromTheirHeadAlone) {
+  const std::string file = file_of(kHeader, 0);
+  const auto head = std::as_bytes(std::span(file));
+  EXPECT_EQ(safetensors_head_bytes(head.first(8), head.size() + 12).value(), head.size());
+  const auto entries = read_safetensors_head(head, head.size() + 12);
+  ASSERT_TRUE(entries) << entries.error().message;
+  EXPECT_EQ(entries->size(), 2U);
+  EXPECT_FALSE(read_safetensors_head(head, head.size() + 11));
+  EXPECT_FALSE(safetensors_head_bytes(head.first(8), head.size() - 1));
+  EXPECT_FALSE(safetensors_head_bytes(head.first(7), head.size()));
+}
+
 TEST(Safetensors, RefusesEveryBeginningOfAFile) {
   const std::string whole = file_of(kHeader, 12);
   for (size_t length = 0; length < whole.size(); ++length) {
