@@ -27,4 +27,11 @@ namespace djinn {
 __attribute__((visibility("default"))) std::map<std::string, at::Tensor> load_safetensors(
     const std::string& path, int device = 0);
 
+// Brings a .safetensors file's tensors to the server of djinn:`device` ahead of time, and waits
+// until they are there: who loads the same weights later, in this program or another, sends none of
+// them. Nobody uses them until then, so the server may let them go again when it needs the room
+// (its --artifact-cache); who wants them to stay keeps what load_safetensors returns, and an
+// operator who has the file uses --pin.
+__attribute__((visibility("default"))) void preload(const std::string& path, int device = 0);
+
 }  // namespace djinn

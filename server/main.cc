@@ -14,11 +14,13 @@
 #include <csignal>
 #include <cstdio>
 #include <exception>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <memory>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -142,6 +144,27 @@ Result<> check_tenants(const TenantTable& tenants, const Device& device,
   return check_tenants(tenants, tenant_memory_bytes);
 }
 
+// Folders that can be looked through, and pins that are in one of them.
+Result<> check_models(const Settings& settings) {
+  for (const std::string& folder : settings.model_dirs) {
+    const auto good = ModelFiles::check(folder);
+    if (!good) return Error{good.error().code, "model-dir: " + good.error().message};
+  }
+  for (const std::string& file : settings.pins) {
+    if (std::ranges::any_of(settings.model_dirs, [&file](const std::string& folder) {
+          std::error_code error;
+          return std::filesystem::is_regular_file(std::filesystem::path(folder) / file, error);
+        })) {
+      continue;
+    }
+    return Error{
+        ErrorCode::kNotFound,
+        "pin: there is no file " + file + " in " +
+            (settings.model_dirs.empty() ? "model-dir, which is not set" : "any model-dir")};
+  }
+  return Unit{};
+}
+
 // A GPU comes first: LibTorch asks once whether it has CUDA, and then it must be loaded.
 Result<std::unique_ptr<Device>> make_device(const Settings& settings) {
   const std::string cuda = "cuda:";
@@ -228,7 +251,8 @@ Result<AdminListeners> listen_for_admins(Server& server, const Settings& setting
 
 // There is a file to read again. Else SIGHUP ends the server, as it does with a terminal's end.
 bool rereads(const CommandLine& command_line, const Settings& settings) {
-  return !command_line.config_file.empty() || !settings.token_file.empty();
+  return !command_line.config_file.empty() || !settings.token_file.empty() ||
+         !settings.model_dirs.empty();
 }
 
 // The tokens and the tenants, as they are in their files now. A wrong file changes nothing.
@@ -238,6 +262,7 @@ Result<> reread(Server& server, const Device& device, const CommandLine& command
   DJINN_TRY(Access access, load_access(next));
   DJINN_CHECK(check_tenants(next.tenants, device, settings.tenant_memory_bytes));
   server.change(next.tenants, std::move(access));
+  server.look_for_models();
   settings.tenants = std::exchange(next.tenants, {});
   spdlog::info("the tokens and {} tenants were reread", settings.tenants.size());
   Settings was = settings;
@@ -259,6 +284,9 @@ Result<> serve(const CommandLine& command_line, Settings settings) {
   if (!settings.cache_dir.empty()) {
     DJINN_TRY(options.disk, DiskCache::open(settings.cache_dir, settings.disk_cache_bytes));
   }
+  DJINN_CHECK(check_models(settings));
+  options.model_dirs = settings.model_dirs;
+  options.pins = settings.pins;
   raise_descriptor_limit();
   DJINN_TRY(const auto device, make_device(settings));
   DJINN_CHECK(check_tenants(settings.tenants, *device, settings.tenant_memory_bytes));

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <condition_variable>
+#include <filesystem>
 #include <map>
 #include <optional>
 #include <string_view>
@@ -36,6 +37,47 @@ TenantReport report_of(const Account& account) {
   return out;
 }
 
+bool is_pinned(const ServerOptions& options, const std::string& path) {
+  return std::ranges::any_of(options.model_dirs, [&](const std::string& folder) {
+    return std::ranges::any_of(options.pins, [&](const std::string& file) {
+      return path == (std::filesystem::path(folder) / file).native();
+    });
+  });
+}
+
+void say_found(const std::string& path, const Result<std::vector<WantedArtifact>>& tensors) {
+  if (!tensors) {
+    spdlog::warn("model {} is left out: it {}", path, tensors.error().message);
+    return;
+  }
+  uint64_t bytes = 0;
+  for (const WantedArtifact& each : *tensors) bytes += each.bytes;
+  spdlog::info("model {}: {} tensors, {} bytes, which no client need send", path, tensors->size(),
+               bytes);
+}
+
+void say_pinned(const std::string& path, size_t missing) {
+  if (missing == 0) {
+    spdlog::info("model {} is in memory, and stays there", path);
+  } else {
+    spdlog::warn(
+        "model {} is in memory but for {} of its tensors: there was no room, or the file "
+        "has changed",
+        path, missing);
+  }
+}
+
+// `options` outlive the store.
+ArtifactDisk disk_of(const ServerOptions& options, Device& device) {
+  return {.cache = options.disk,
+          .model_folders = options.model_dirs,
+          .pins = [&options](const std::string& path) { return is_pinned(options, path); },
+          .on_model_file = say_found,
+          .on_pinned = say_pinned,
+          .stage = [&device](uint64_t bytes,
+                             std::string_view tenant) { return device.stage(bytes, tenant); }};
+}
+
 }  // namespace
 
 Server::Server(transport::Loop& loop, Device& device, ServerOptions options)
@@ -45,11 +87,7 @@ Server::Server(transport::Loop& loop, Device& device, ServerOptions options)
       born_ns_(now_ns()),
       admission_(options_.queue_max),
       plans_(device),
-      artifacts_(
-          {.cache = options_.disk,
-           .stage = [&device](uint64_t bytes,
-                              std::string_view tenant) { return device.stage(bytes, tenant); }},
-          options_.artifact_cache_bytes),
+      artifacts_(disk_of(options_, device), options_.artifact_cache_bytes),
       runner_(device, [&loop] { loop.wake(); }, sched::make_policy(options_.policy).value(),
               {.chunk_ns = options_.chunk_ns, .lockstep = options_.lockstep}),
       house_{.device = device,
@@ -76,6 +114,9 @@ Server::Server(transport::Loop& loop, Device& device, ServerOptions options)
                    });
                  }} {
   device.set_reclaim([this](uint64_t bytes) { return artifacts_.evict(bytes); });
+  if (!options_.pins.empty()) {  // They may be larger than what a tenant may have.
+    for (const Tier tier : {Tier::kDevice, Tier::kHost}) Account::of(kOperator).set_limit(tier, 0);
+  }
   set_tenants(options_.tenants);
 }
 

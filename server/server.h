@@ -39,6 +39,8 @@ struct ServerOptions {
   uint64_t chunk_ns = 1'000'000;              // A job gives way after so long; 0: never.
   size_t lockstep = 1;                        // So many jobs run together at most.
   std::shared_ptr<DiskCache> disk = nullptr;  // Null: artifacts end with the server.
+  std::vector<std::string> model_dirs = {};   // Folders of .safetensors files,
+  std::vector<std::string> pins = {};         // and those of them that are loaded now, and kept.
 };
 
 class Server {
@@ -61,6 +63,9 @@ class Server {
   // Who may come, and what tenants may have, from now on; sessions that are there go on. Any
   // thread.
   void change(TenantTable tenants, Access access);
+
+  // There may be other files in the folders of models now. Any thread.
+  void look_for_models() { artifacts_.look_again(); }
 
   // Nothing is left to do: no session, and no job of one that is gone. The thread of `run`.
   [[nodiscard]] bool idle();

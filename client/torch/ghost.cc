@@ -5,6 +5,7 @@
 
 #include <ATen/ops/from_blob.h>
 
+#include "client/djinn.h"
 #include "client/session/mapped_file.h"
 #include "serialization/files/safetensors.h"
 
@@ -53,6 +54,11 @@ std::map<std::string, at::Tensor> load_safetensors(const std::string& path, int 
     out.emplace(entry.name, in_file(path, *file, entry).to(there));
   }
   return out;
+}
+
+void preload(const std::string& path, int device) {
+  const auto tensors = load_safetensors(path, device);  // What has gone is not sent.
+  synchronize(device);
 }
 
 }  // namespace djinn

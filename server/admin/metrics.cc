@@ -111,6 +111,21 @@ void add_artifacts(Page& page, const ArtifactStats& artifacts) {
   page.count("disk_failed_writes_total", "Weights that could not be written.", disk.failed_writes);
 }
 
+void add_models(Page& page, const ArtifactStats& artifacts) {
+  const ModelFilesStats& models = artifacts.models;
+  page.gauge("model_files", "Files of weights in the folders of models.");
+  page.sample(models.files);
+  page.gauge("model_tensors", "Tensors in these.");
+  page.sample(models.tensors);
+  page.gauge("model_bytes", "Bytes of these.");
+  page.sample(models.bytes);
+  page.gauge("model_pinned_bytes", "Of these, kept in memory.");
+  page.sample(artifacts.pinned_bytes);
+  page.count("model_hits_total", "Weights read from these files, and right.", models.hits);
+  page.count("model_read_bytes_total", "Bytes read.", models.bytes_read);
+  page.count("model_changed_total", "Weights whose file had changed by then.", models.changed);
+}
+
 void add_lockstep(Page& page, const LockstepStats& lockstep) {
   page.count("lockstep_groups_total", "Steps that several jobs made together.", lockstep.groups);
   page.count("lockstep_jobs_total", "Jobs of these.", lockstep.jobs);
@@ -160,6 +175,7 @@ std::string to_metrics(const ServerReport& report) {
   page.sample(report.up_ns / 1'000'000'000);
   add_tiers(page, report.tiers);
   add_artifacts(page, report.artifacts);
+  add_models(page, report.artifacts);
   page.gauge("queued_jobs", "Jobs that were received and have not ended.");
   page.sample(report.queued_jobs);
   page.counter("refusals_total", "Jobs and hellos that were told to come again later.");

@@ -56,6 +56,14 @@ Json to_json(const DiskStats& disk) {
           {"failed_writes", disk.failed_writes}};
 }
 
+Json models_json(const ArtifactStats& artifacts) {
+  const ModelFilesStats& models = artifacts.models;
+  return {{"files", models.files},    {"tensors", models.tensors},
+          {"bytes", models.bytes},    {"pinned_bytes", artifacts.pinned_bytes},
+          {"hits", models.hits},      {"read_bytes", models.bytes_read},
+          {"changed", models.changed}};
+}
+
 Json to_json(const ArtifactStats& artifacts) {
   return {{"artifacts", artifacts.artifacts},
           {"bytes", artifacts.bytes},
@@ -65,7 +73,8 @@ Json to_json(const ArtifactStats& artifacts) {
           {"saved_bytes", artifacts.bytes_saved},
           {"evicted_bytes", artifacts.evicted_bytes},
           {"refused", artifacts.refused},
-          {"disk", to_json(artifacts.disk)}};
+          {"disk", to_json(artifacts.disk)},
+          {"models", models_json(artifacts)}};
 }
 
 Json memory(const ServerReport& report) {

@@ -147,10 +147,16 @@ std::string memory_text(const Json& page) {
   disk.add({"", count(files, "artifacts"), size(files, "bytes"), count(files, "hits"),
             size(files, "read_bytes"), size(files, "written_bytes"),
             count(files, "corrupt_files")});
+  const Json& models = artifacts.at("models");
+  Table mounted({"MODEL FILES", "COUNT", "TENSORS", "BYTES", "PINNED", "HITS", "READ", "CHANGED"},
+                1);
+  mounted.add({"", count(models, "files"), count(models, "tensors"), size(models, "bytes"),
+               size(models, "pinned_bytes"), count(models, "hits"), size(models, "read_bytes"),
+               count(models, "changed")});
   return tiers.text() + "\n" +
          (tiered ? moved_text(page.at("moved"))
                  : "Nothing leaves the device: it has no limit, or its memory has no tiers.\n") +
-         "\n" + shared.text() + "\n" + disk.text();
+         "\n" + shared.text() + "\n" + disk.text() + "\n" + mounted.text();
 }
 
 std::string tenants_text(const Json& page) {

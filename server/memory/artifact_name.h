@@ -2,7 +2,7 @@
 // Artifact names: HMAC-SHA256(key, SHA-256(content)), 32 bytes.
 //
 // Why keyed: a name tells nobody outside the trust domain whether the server has some content.
-// Threading: pure functions.
+// Threading: functions are pure.
 #pragma once
 
 #include <array>
@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <span>
 
 namespace djinn::server {
@@ -20,6 +21,23 @@ using ArtifactKey = std::array<uint8_t, 32>;
 [[nodiscard]] ArtifactKey random_artifact_key();
 [[nodiscard]] ArtifactName artifact_name(const ArtifactKey& key,
                                          std::span<const std::byte> content);
+
+// The name of content that comes in parts. Threading: one thread.
+class ArtifactNamer {
+ public:
+  explicit ArtifactNamer(const ArtifactKey& key);
+  ~ArtifactNamer();
+  ArtifactNamer(const ArtifactNamer&) = delete;
+  ArtifactNamer& operator=(const ArtifactNamer&) = delete;
+
+  void add(std::span<const std::byte> part);
+  [[nodiscard]] ArtifactName name();  // Of all parts; ends it.
+
+ private:
+  const ArtifactKey& key_;
+  struct State;
+  const std::unique_ptr<State> state_;
+};
 
 // Names are uniform already.
 struct ArtifactNameHash {

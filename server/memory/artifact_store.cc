@@ -184,9 +184,10 @@ ArtifactStore::ArtifactStore(const ArtifactKey& key, ArtifactDisk disk, uint64_t
       disk_(std::move(disk)),
       shelf_(std::make_shared<Shelf>(unused_bytes_max)),
       verifier_([this] { verify_main(); }),
-      loads_(kLoaders, [this](const Wanted& wanted, const std::string& tenant) {
-        return load_one(wanted, tenant);
-      }) {
+      loads_(kLoaders, [this](const Wanted& wanted,
+                              const std::string& tenant) { return load_one(wanted, tenant); }),
+      models_(key_, disk_.model_folders,
+              [this](const auto& path, const auto& tensors) { found_model(path, tensors); }) {
   pthread_setname_np(verifier_.native_handle(), "djinn-verify");
 }
 
@@ -213,6 +214,7 @@ std::shared_ptr<Buffer> ArtifactStore::offer(const ArtifactName& name, uint64_t 
 
 bool ArtifactStore::is_coming(const Wanted& wanted) const {
   if (disk_.cache != nullptr && disk_.cache->has(wanted.name, wanted.bytes)) return true;
+  if (models_.has(wanted.name, wanted.bytes)) return true;
   MutexLock lock(mutex_);
   return verifying_.contains(wanted.name);
 }
@@ -258,12 +260,17 @@ uint64_t ArtifactStore::evict(uint64_t bytes) {
 ArtifactStats ArtifactStore::stats() const {
   ArtifactStats out = shelf_->stats();
   if (disk_.cache != nullptr) out.disk = disk_.cache->stats();
+  out.models = models_.stats();
   MutexLock lock(mutex_);
+  for (const auto& [path, artifacts] : pinned_) {
+    for (const auto& each : artifacts) out.pinned_bytes += each->length();
+  }
   out.unwritten_bytes = unwritten_bytes_;
   return out;
 }
 
 void ArtifactStore::settle() {
+  models_.settle();
   loads_.settle();
   MutexLock lock(mutex_);
   while (!checks_.empty() || !writes_.empty() || checking_) settled_.wait(mutex_);
@@ -313,7 +320,8 @@ void ArtifactStore::verify(Check check) {
     verifying_.erase(verifying_.find(check.item->name));
     verified_.notify_all();
   }
-  const bool write = good && disk_.cache != nullptr;
+  const Wanted is{.name = check.item->name, .bytes = check.item->bytes};
+  const bool write = good && disk_.cache != nullptr && !models_.has(is.name, is.bytes);
   if (!write) check.content->drop_host();
   check.done(good);
   check.done = nullptr;
@@ -340,9 +348,9 @@ std::shared_ptr<Buffer> ArtifactStore::load_one(const Wanted& wanted, const std:
   wait_until_verified(wanted.name);
   auto found = shelf_->find(wanted.name, wanted.bytes, false);  // Others may have wanted it too.
   if (found == nullptr) {
-    if (disk_.cache == nullptr) return nullptr;
+    if (!is_coming(wanted)) return nullptr;
     const auto staged = stage(wanted.bytes, tenant);
-    if (!staged || !disk_.cache->read(wanted.name, (*staged)->bytes())) return nullptr;
+    if (!staged || !read(wanted, (*staged)->bytes())) return nullptr;
     (*staged)->drop_host();
     auto item = std::make_shared<Item>();
     item->name = wanted.name;
@@ -352,6 +360,26 @@ std::shared_ptr<Buffer> ArtifactStore::load_one(const Wanted& wanted, const std:
   }
   shelf_->count_hit(wanted.bytes);
   return found;
+}
+
+bool ArtifactStore::read(const Wanted& wanted, std::span<std::byte> to) {
+  return models_.read(wanted.name, to) ||
+         (disk_.cache != nullptr && disk_.cache->read(wanted.name, to));
+}
+
+void ArtifactStore::found_model(const std::string& path,
+                                const Result<std::vector<Wanted>>& tensors) {
+  if (disk_.on_model_file) disk_.on_model_file(path, tensors);
+  if (!tensors || !disk_.pins || !disk_.pins(path)) return;
+  load({.wanted = *tensors,
+        .tenant = std::string(kOperator),
+        .asker = shelf_,
+        .done = [this, path](std::vector<std::shared_ptr<Buffer>> loaded) {
+          const size_t missing = std::erase(loaded, nullptr);
+          if (disk_.on_pinned) disk_.on_pinned(path, missing);
+          const MutexLock lock(mutex_);
+          std::swap(pinned_[path], loaded);  // What was there before goes without the lock.
+        }});
 }
 
 Result<std::shared_ptr<Buffer>> ArtifactStore::stage(uint64_t bytes, const std::string& tenant) {

@@ -8,9 +8,10 @@
 // Who asks for bytes that are being hashed is answered when that has ended: sending them again
 // would take longer. With a disk cache, what is verified is also written to disk, when nothing
 // waits to be verified; until then its bytes stay where they are, unless memory is wanted. What is
-// on disk only is loaded by other threads (load_queue.h), which verify it: whoever asked is
-// answered when it is there. Ownership: users share buffers; a buffer dies when it is neither used
-// nor kept here. Users may outlive the store. Threading: any thread.
+// on disk only, or in a model file of the operator's, is loaded by other threads (load_queue.h),
+// which verify it: whoever asked is answered when it is there. Ownership: users share buffers; a
+// buffer dies when it is neither used nor kept here. Users may outlive the store. Threading: any
+// thread.
 #pragma once
 
 #include <condition_variable>
@@ -20,6 +21,7 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
@@ -28,6 +30,7 @@
 #include "server/memory/artifact_name.h"
 #include "server/memory/disk_cache.h"
 #include "server/memory/load_queue.h"
+#include "server/memory/model_files.h"
 
 namespace djinn::server {
 
@@ -43,11 +46,22 @@ struct ArtifactStats {
   uint64_t evicted_bytes = 0;
   uint64_t unwritten_bytes = 0;  // not written to disk, because memory was wanted
   DiskStats disk;
+  ModelFilesStats models;
+  uint64_t pinned_bytes = 0;  // of model files that are kept
 };
+
+// Pays for the memory of model files that are kept.
+inline constexpr std::string_view kOperator = "operator";
 
 // A tier of artifacts below memory.
 struct ArtifactDisk {
   std::shared_ptr<DiskCache> cache;  // Null: there is none.
+  std::vector<std::string> model_folders{};
+  // This model file is loaded when it is found, and kept; called by a thread of the store's.
+  std::function<bool(const std::string& path)> pins{};
+  ModelFiles::OnFile on_model_file{};
+  // It was loaded, but for so many of its tensors.
+  std::function<void(const std::string& path, size_t missing)> on_pinned{};
   // Where to read an artifact to that this tenant wants. Called by a thread of the store's.
   std::function<Result<std::shared_ptr<Buffer>>(uint64_t bytes, std::string_view tenant)> stage;
 };
@@ -71,7 +85,7 @@ class ArtifactStore {
   std::shared_ptr<Buffer> offer(const ArtifactName& name, uint64_t bytes);
 
   using Wanted = WantedArtifact;
-  // It is on disk, or is being verified. Never waits.
+  // It is on disk, in a model file, or being verified. Never waits.
   [[nodiscard]] bool is_coming(const Wanted& wanted) const;
   // Waits for them and loads them, if they are as they should be; then `done` runs on a thread of
   // the store's, in the order of these calls.
@@ -87,6 +101,9 @@ class ArtifactStore {
   // Lets go of unused artifacts until that many bytes are free or none is left, then of what waits
   // to be written; returns the bytes. 0: there was nothing to let go of.
   uint64_t evict(uint64_t bytes);
+
+  // Looks through the folders of model files again.
+  void look_again() { models_.look_again(); }
 
   [[nodiscard]] ArtifactStats stats() const;
   // Waits until everything added so far is verified and written, and all is loaded (tests).
@@ -107,6 +124,8 @@ class ArtifactStore {
   void write(const Check& check);
   [[nodiscard]] bool writes_first() const REQUIRES(mutex_);
   void wait_until_verified(const ArtifactName& name);
+  void found_model(const std::string& path, const Result<std::vector<Wanted>>& tensors);
+  bool read(const Wanted& wanted, std::span<std::byte> to);
   std::shared_ptr<Buffer> load_one(const Wanted& wanted, const std::string& tenant);
   Result<std::shared_ptr<Buffer>> stage(uint64_t bytes, const std::string& tenant);
   void tell_if_settled() REQUIRES(mutex_);
@@ -127,8 +146,10 @@ class ArtifactStore {
   uint64_t unwritten_bytes_ GUARDED_BY(mutex_) = 0;
   bool checking_ GUARDED_BY(mutex_) = false;
   bool stopping_ GUARDED_BY(mutex_) = false;
+  std::unordered_map<std::string, std::vector<std::shared_ptr<Buffer>>> pinned_ GUARDED_BY(mutex_);
   std::thread verifier_;  // Last: they use all of the above.
   LoadQueue loads_;
+  ModelFiles models_;
 };
 
 }  // namespace djinn::server

@@ -129,11 +129,12 @@ Result<std::string> parse_scheduling(const std::string& text) {
 
 const std::vector<SettingInfo>& setting_infos() {
   static const std::string policy_help =
-      "Whose job runs next: " + sched::policies_help() + " (docs/scheduling.md). Default: rr";
+      "Whose job runs next: " + sched::policies_help() + " (docs/scheduling.md). Default: semantic";
   static const std::vector<SettingInfo> infos = {
       {"listen", "ADDRESS",
        "Where to accept clients: tcp://host:port (port 0: any free one) or unix:///path. "
-       "May be given several times. Default: tcp://127.0.0.1:7400"},
+       "May be given several times. Default: tcp://127.0.0.1:7400",
+       true},
       {"device", "DEVICE",
        "What runs the operators: cpu; cuda:0, a GPU by its number, through the plugin "
        "djinn_cuda.so; "
@@ -178,6 +179,15 @@ const std::vector<SettingInfo>& setting_infos() {
       {"disk-cache", "SIZE",
        "What is kept in cache-dir takes at most this; the largest and least recently used goes "
        "first. Default: 16GiB"},
+      {"model-dir", "PATH",
+       "A folder of .safetensors files, and the folders below it: a client that has the same "
+       "weights "
+       "need not send them. SIGHUP looks for new files. May be given several times. Default: none",
+       true},
+      {"pin", "FILE",
+       "A file of model-dir, by its path below that: it is loaded when the server starts, and its "
+       "weights stay in memory. May be given several times. Default: none",
+       true},
       {"log-level", "LEVEL",
        "trace, debug, info, warn, error or off; logs go to stderr. "
        "Default: info"},
@@ -206,8 +216,7 @@ Layer settings_from_environment(const GetEnv& get) {
     const char* const value = get(name.c_str());
     if (value == nullptr) continue;
     std::istringstream parts(value);
-    const bool list = std::string_view(info.name) == "listen";
-    for (std::string part; std::getline(parts, part, list ? ',' : '\n');) {
+    for (std::string part; std::getline(parts, part, info.list ? ',' : '\n');) {
       layer[info.name].push_back(part);
     }
   }
@@ -272,6 +281,8 @@ Result<Settings> resolve(const std::vector<Layer>& layers) {
   DJINN_TRY(out.artifact_cache_bytes, bytes_or(layers, "artifact-cache", cache));
   out.cache_dir = text_or(layers, "cache-dir", "");
   DJINN_TRY(out.disk_cache_bytes, bytes_or(layers, "disk-cache", kDefaultDiskCacheBytes));
+  if (const auto* const folders = find(layers, "model-dir")) out.model_dirs = *folders;
+  if (const auto* const files = find(layers, "pin")) out.pins = *files;
   DJINN_TRY(out.log_level, parse_level(text_or(layers, "log-level", "info")));
   DJINN_TRY(out.allow_anonymous,
             parse_switch("allow-anonymous", text_or(layers, "allow-anonymous", "false")));
@@ -285,6 +296,10 @@ Result<Settings> resolve(const std::vector<Layer>& layers) {
 std::string to_toml(const Settings& settings) {
   toml::array listen;
   for (const auto& address : settings.listen) listen.push_back(address.text());
+  toml::array model_dirs;
+  for (const auto& folder : settings.model_dirs) model_dirs.push_back(folder);
+  toml::array pins;
+  for (const auto& file : settings.pins) pins.push_back(file);
   const toml::table table{
       {"listen", listen},
       {"device", settings.device},
@@ -301,6 +316,8 @@ std::string to_toml(const Settings& settings) {
       {"artifact-cache", bytes_text(settings.artifact_cache_bytes)},
       {"cache-dir", settings.cache_dir},
       {"disk-cache", bytes_text(settings.disk_cache_bytes)},
+      {"model-dir", model_dirs},
+      {"pin", pins},
       {"log-level", settings.log_level},
       {"allow-anonymous", settings.allow_anonymous},
       {"token-file", settings.token_file},

@@ -36,6 +36,8 @@ struct Settings {
   uint64_t artifact_cache_bytes = 0;
   std::string cache_dir;  // Empty: nothing is written.
   uint64_t disk_cache_bytes = 0;
+  std::vector<std::string> model_dirs;  // folders of .safetensors files
+  std::vector<std::string> pins;        // files of these, as they are called below the folder
   std::string log_level;
   bool allow_anonymous = false;
   std::string token_file;                     // Empty: there are no tokens.
@@ -52,10 +54,11 @@ struct SettingInfo {
   const char* name;   // "device-memory"
   const char* value;  // "SIZE"; null: a switch
   const char* help;
+  bool list = false;  // May be given several times.
 };
 [[nodiscard]] const std::vector<SettingInfo>& setting_infos();
 
-// DJINN_SERVER_LISTEN and so on; several addresses are separated by commas.
+// DJINN_SERVER_LISTEN and so on; the values of a list are separated by commas.
 using GetEnv = std::function<const char*(const char*)>;
 [[nodiscard]] Layer settings_from_environment(const GetEnv& get);
 // kInvalid names the line, or the key that is unknown. Its tables of tenants are

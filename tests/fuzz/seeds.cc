@@ -20,6 +20,7 @@
 #include "serialization/transport/frame.h"
 #include "tests/fuzz/input.h"
 #include "tests/fuzz/messages.h"
+#include "tests/support/model_file.h"
 #include "trace/writer.h"
 
 namespace djinn::fuzz {
@@ -395,10 +396,37 @@ bool traces(Corpus corpus) {
   return corpus.good();
 }
 
+bool safetensors(Corpus corpus) {
+  const std::array<std::byte, 24> bytes{};
+  using djinn::testing::ModelTensor;
+  const std::vector<ModelTensor> two{
+      {.name = "a", .shape = {2, 1}, .bytes = std::span(bytes).first(8)},
+      {.name = "b", .shape = {6}, .bytes = bytes}};
+  for (size_t count = 0; count <= two.size(); ++count) {
+    const auto tensors = std::span(two).first(count);
+    Seed seed;
+    const std::string head = djinn::testing::model_head(tensors);
+    seed.bytes(std::as_bytes(std::span(head)));
+    for (const ModelTensor& each : tensors) seed.bytes(each.bytes);
+    corpus.add("tensors-" + std::to_string(count), seed);
+  }
+  const std::string header =
+      R"({"__metadata__":{"format":"pt"},"a":{"dtype":"BF16","shape":[],"data_offsets":[0,2]}})";
+  const uint64_t length = header.size();
+  Seed seed;
+  seed.bytes(std::as_bytes(std::span(&length, 1)))
+      .bytes(std::as_bytes(std::span(header)))
+      .u8(1)
+      .u8(2);
+  corpus.add("metadata", seed);
+  return corpus.good();
+}
+
 bool write_all(const std::filesystem::path& root) {
   std::filesystem::create_directories(root);
   return frames({root, "frame"}) && requests({root, "request"}) && plans({root, "plan"}) &&
-         numbers({root, "numbers"}) && traces({root, "trace"});
+         numbers({root, "numbers"}) && traces({root, "trace"}) &&
+         safetensors({root, "safetensors"});
 }
 
 }  // namespace

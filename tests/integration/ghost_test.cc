@@ -120,11 +120,25 @@ TEST(AGhost, GivesAModuleWithoutBytesItsParameters) {
   EXPECT_TRUE(y.detach().cpu().equal(at::linear(x, layer_weight(0))));
 }
 
+TEST(APreloadedModel, IsThereForWhoeverLoadsItLater) {
+  const ModelFile file(2);
+  const ServerProcess server({"--threads", "1"});
+  connect({.server = server.address() + "," + server.address()});
+  preload(file.path(), 0);
+  EXPECT_GE(stats(0).upload_bytes, static_cast<uint64_t>(2 * kLayerBytes));
+  EXPECT_EQ(server_stats(0).storages, 0U) << "nobody uses it";
+  const auto weights = load_safetensors(file.path(), 1);
+  EXPECT_TRUE(weights.at("1.weight").cpu().equal(layer_weight(1)));
+  EXPECT_LT(stats(1).upload_bytes, static_cast<uint64_t>(kMiB));
+  EXPECT_EQ(stats(1).hashed_bytes, 0U) << "its file was hashed once";
+}
+
 TEST(AGhost, SaysWhatIsWrongWithTheFile) {
   const std::string path = ::testing::TempDir() + "/djinn-no-ghost-" + std::to_string(getpid());
   EXPECT_THROW((void)load_safetensors(path), c10::Error);
   std::ofstream(path) << "no weights";
   EXPECT_THROW((void)load_safetensors(path), c10::Error);
+  EXPECT_THROW(preload(path), c10::Error);
   std::filesystem::remove(path);
 }
 

@@ -64,7 +64,14 @@ ServerReport report() {
                                  .bytes_written = 105,
                                  .corrupt_files = 106,
                                  .evicted_bytes = 107,
-                                 .failed_writes = 108}},
+                                 .failed_writes = 108},
+                        .models = {.files = 131,
+                                   .tensors = 132,
+                                   .bytes = 133,
+                                   .hits = 134,
+                                   .bytes_read = 135,
+                                   .changed = 136},
+                        .pinned_bytes = 137},
           .tiers = {.tiered = true,
                     .device = {.budget = 61, .used = 62, .peak = 63, .largest_free = 64},
                     .host = {.budget = 65, .used = 66, .peak = 67, .largest_free = 68},
@@ -109,7 +116,9 @@ TEST(Pages, MemoryHasEveryFigure) {
                   "saved_bytes": 53, "evicted_bytes": 59, "refused": 55,
                   "disk": {"artifacts": 101, "bytes": 102, "hits": 103, "read_bytes": 104,
                            "written_bytes": 105, "corrupt_files": 106, "evicted_bytes": 107,
-                           "failed_writes": 108}}})"));
+                           "failed_writes": 108},
+                  "models": {"files": 131, "tensors": 132, "bytes": 133, "pinned_bytes": 137,
+                             "hits": 134, "read_bytes": 135, "changed": 136}}})"));
 }
 
 TEST(Pages, SessionsAndTenantsHaveEveryFigure) {
@@ -199,6 +208,13 @@ TEST(Pages, MetricsAreWhatPrometheusReads) {
       {"djinn_disk_corrupt_files_total", 106},
       {"djinn_disk_evicted_bytes_total", 107},
       {"djinn_disk_failed_writes_total", 108},
+      {"djinn_model_files", 131},
+      {"djinn_model_tensors", 132},
+      {"djinn_model_bytes", 133},
+      {"djinn_model_hits_total", 134},
+      {"djinn_model_read_bytes_total", 135},
+      {"djinn_model_changed_total", 136},
+      {"djinn_model_pinned_bytes", 137},
       {"djinn_sessions", 1},
       {"djinn_queued_jobs", 111},
       {"djinn_refusals_total{reason=\"queue\"}", 112},

@@ -37,7 +37,9 @@ Json memory_page() {
                   "saved_bytes": 3072, "evicted_bytes": 0, "refused": 0,
                   "disk": {"artifacts": 1, "bytes": 1024, "hits": 2, "read_bytes": 2048,
                            "written_bytes": 1024, "corrupt_files": 0, "evicted_bytes": 0,
-                           "failed_writes": 0}}})");
+                           "failed_writes": 0},
+                  "models": {"files": 1, "tensors": 272, "bytes": 2048, "pinned_bytes": 1024,
+                             "hits": 3, "read_bytes": 1536, "changed": 4}}})");
 }
 
 TEST(Tables, ShowMemory) {
@@ -62,7 +64,10 @@ TEST(Tables, ShowMemory) {
             "                    2  2.0 KiB  1.0 KiB          4      3  3.0 KiB\n"
             "\n"
             "ON DISK  COUNT    BYTES  HITS     READ  WRITTEN  CORRUPT\n"
-            "             1  1.0 KiB     2  2.0 KiB  1.0 KiB        0\n");
+            "             1  1.0 KiB     2  2.0 KiB  1.0 KiB        0\n"
+            "\n"
+            "MODEL FILES  COUNT  TENSORS    BYTES   PINNED  HITS     READ  CHANGED\n"
+            "                 1      272  2.0 KiB  1.0 KiB     3  1.5 KiB        4\n");
   Json flat = memory_page();
   flat["tiered"] = false;
   EXPECT_THAT(memory_text(flat), Not(HasSubstr("host ")));

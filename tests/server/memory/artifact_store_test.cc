@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/memory/artifact_store.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <filesystem>
@@ -11,6 +12,8 @@
 #include <vector>
 
 #include <gtest/gtest.h>
+
+#include "tests/support/model_file.h"
 
 namespace djinn::server {
 namespace {
@@ -392,6 +395,88 @@ TEST_F(ArtifactsOnDisk, AreUsedFromManyThreads) {
   store->settle();
   EXPECT_EQ(store->stats().refused, 0U);
   EXPECT_EQ(store->stats().disk.corrupt_files, 0U);
+}
+
+// A folder with a model of two tensors, 1 and 2.
+struct ArtifactsOfAModel : Artifacts {
+  ArtifactsOfAModel() {
+    std::string name = ::testing::TempDir() + "/djinn-model-XXXXXX";
+    folder = mkdtemp(name.data());
+    djinn::testing::write_model(path(), std::vector<djinn::testing::ModelTensor>{
+                                            {.name = "a", .shape = {512}, .bytes = one},
+                                            {.name = "b", .shape = {512}, .bytes = two}});
+  }
+  ~ArtifactsOfAModel() override {
+    store.reset();
+    std::filesystem::remove_all(folder);
+  }
+  void start(bool pin, uint64_t memory_bytes = 1 << 20) {
+    store = std::make_unique<ArtifactStore>(
+        ArtifactDisk{.cache = nullptr,
+                     .model_folders = {folder},
+                     .pins = [pin](const std::string& /*path*/) { return pin; },
+                     .on_pinned = [this](const std::string& /*path*/,
+                                         size_t count) { missing = static_cast<int>(count); },
+                     .stage = [this, memory_bytes](uint64_t bytes, std::string_view tenant)
+                         -> Result<std::shared_ptr<Buffer>> {
+                       if (tenant == kOperator) ++staged_for_the_operator;
+                       if (staged += bytes; staged > memory_bytes) {
+                         return Error{ErrorCode::kOutOfMemory, "full"};
+                       }
+                       return std::make_shared<HeapBuffer>(bytes, 0);
+                     }},
+        0);
+    store->settle();
+  }
+  [[nodiscard]] ArtifactStore::Wanted wanted(const std::vector<std::byte>& content) const {
+    return {.name = artifact_name(store->key(), content), .bytes = content.size()};
+  }
+  [[nodiscard]] std::string path() const { return folder + "/model.safetensors"; }
+
+  const std::vector<std::byte> one{2048, std::byte{1}};
+  const std::vector<std::byte> two{2048, std::byte{2}};
+  std::string folder;
+  std::atomic<int> missing = -1;
+  std::atomic<uint64_t> staged = 0;
+  std::atomic<int> staged_for_the_operator = 0;
+  std::unique_ptr<ArtifactStore> store;
+};
+
+TEST_F(ArtifactsOfAModel, AreLoadedWhenSomebodyWantsThem) {
+  start(false);
+  EXPECT_EQ(store->offer(wanted(one).name, one.size()), nullptr) << "not in memory yet";
+  EXPECT_TRUE(store->is_coming(wanted(one)));
+  EXPECT_FALSE(store->is_coming(wanted(std::vector<std::byte>(2048))));
+  std::vector<std::shared_ptr<Buffer>> got;
+  const auto asker = std::make_shared<int>();
+  store->load({.wanted = {wanted(one), wanted(std::vector<std::byte>(2048)), wanted(two)},
+               .tenant = "alice",
+               .asker = asker,
+               .done = [&](auto loaded) { got = std::move(loaded); }});
+  store->settle();
+  ASSERT_EQ(got.size(), 3U);
+  ASSERT_TRUE(got[0] != nullptr && got[1] == nullptr && got[2] != nullptr);
+  EXPECT_TRUE(std::ranges::equal(got[0]->bytes(), one));
+  EXPECT_TRUE(std::ranges::equal(got[2]->bytes(), two));
+  EXPECT_EQ(store->offer(wanted(one).name, one.size()), got[0]) << "in memory by now";
+  EXPECT_EQ(store->stats().models.hits, 2U);
+  EXPECT_EQ(staged_for_the_operator, 0);
+}
+
+TEST_F(ArtifactsOfAModel, StayInMemoryIfTheyArePinned) {
+  start(true);
+  EXPECT_EQ(missing, 0);
+  EXPECT_EQ(staged_for_the_operator, 2);
+  EXPECT_EQ(store->stats().pinned_bytes, 4096U);
+  EXPECT_EQ(store->evict(1 << 20), 0U) << "nothing is unused";
+  EXPECT_NE(store->offer(wanted(two).name, two.size()), nullptr);
+  EXPECT_EQ(store->stats().unused_bytes, 0U);
+}
+
+TEST_F(ArtifactsOfAModel, SayHowManyFoundNoRoom) {
+  start(true, 3000);
+  EXPECT_EQ(missing, 1);
+  EXPECT_EQ(store->stats().pinned_bytes, 2048U);
 }
 
 }  // namespace
