@@ -264,7 +264,9 @@ class FakeReplay final : public server::Replay {
     const std::span args = std::span(plan().args).subspan(entry.first_arg, entry.arg_count);
     const auto done = [&]() -> Result<> {
       if (name == "test::sleep" && args.size() == 1 && args[0].kind == ArgKind::kInt) {
-        std::this_thread::sleep_for(std::chrono::milliseconds(number(args[0].first)));
+        if (!device_.restless) {
+          std::this_thread::sleep_for(std::chrono::milliseconds(number(args[0].first)));
+        }
         while (device_.asleep) std::this_thread::sleep_for(std::chrono::milliseconds(1));
         return Unit{};
       }

@@ -72,6 +72,7 @@ class FakeDevice final : public server::Device {
   std::atomic<uint64_t> bytes_moved = 0;   // as `moves` says
   std::atomic<uint64_t> away_session = 0;  // whose bytes are not on the device: 0: nobody's
   std::atomic<uint64_t> shared_name = 0;   // of what every session has bound
+  std::atomic<bool> restless = false;      // While it is true, sleeping takes no time.
   std::atomic<bool> asleep = false;        // While it is true, whoever sleeps does not wake up.
 
   // Takes so many bytes of the budget; kOutOfMemory if they are not there.
