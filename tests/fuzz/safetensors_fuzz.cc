@@ -36,6 +36,7 @@ void check(std::span<const std::byte> file) {
 }  // namespace
 }  // namespace djinn::fuzz
 
+// NOLINTNEXTLINE(readability-identifier-naming): libFuzzer calls it by this name.
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::vector<uint8_t> bytes(data, data + size);
   djinn::fuzz::check(std::as_bytes(std::span(bytes)));

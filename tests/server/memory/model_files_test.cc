@@ -53,6 +53,7 @@ struct Models : ::testing::Test {
   [[nodiscard]] std::string path(const std::string& file) const { return folder + "/" + file; }
   void write(const std::string& file, const std::vector<Content>& contents) const {
     std::vector<ModelTensor> tensors;
+    tensors.reserve(contents.size());
     for (const Content& each : contents) {
       tensors.push_back({.name = "t" + std::to_string(tensors.size()),
                          .shape = {static_cast<int64_t>(each.size() / 4)},
@@ -138,7 +139,7 @@ TEST_F(Models, ThatCannotBeReadSayWhyAndHarmNoOther) {
   write("good.safetensors", {content(1)});
   std::ofstream(path("short.safetensors")) << "abc";
   std::ofstream(path("bad.safetensors")) << std::string(100, 'x');
-  std::ofstream(path("empty.safetensors"));
+  std::ofstream(path("empty.safetensors")) << "";
   ASSERT_EQ(mkfifo(path("pipe.safetensors").c_str(), 0600), 0);
   fs::create_directory(path("folder.safetensors"));
   fs::create_directory_symlink(folder, path("round.safetensors"));
