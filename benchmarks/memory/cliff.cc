@@ -53,9 +53,10 @@ Attempt naive(int64_t batch) {
           .peak_bytes = json.at("peak_bytes")};
 }
 
-// The largest batch that fits, by `fits`; 0: not even one.
+// The largest batch that fits, by `fits`, or one that is less by 1 / `part` of it at most; 0: not
+// even one.
 template <typename Fits>
-int64_t cliff(const Fits& fits) {
+int64_t cliff(int64_t part, const Fits& fits) {
   int64_t good = 0;
   int64_t bad = 1;
   while (bad <= kBatchMax && fits(bad)) {
@@ -63,7 +64,7 @@ int64_t cliff(const Fits& fits) {
     bad *= 2;
   }
   if (bad > kBatchMax) return good;
-  while (bad - good > 1) {
+  while (bad - good > 1 + good / part) {
     const int64_t middle = (good + bad) / 2;
     (fits(middle) ? good : bad) = middle;
   }
@@ -75,8 +76,9 @@ int64_t cliff(const Fits& fits) {
 void measure_cliff(OomBench& bench) {
   const Servers servers({{"--device-memory", std::to_string(kBudgetMib) + "MiB"}});
   FeedForward ours(Servers::device(0));
-  const int64_t naive_batch = cliff([](int64_t batch) { return naive(batch).fits; });
-  int64_t our_batch = cliff([&](int64_t batch) { return attempt(ours, batch).fits; });
+  const int64_t part = bench.quick ? 8 : kBatchMax + 1;
+  const int64_t naive_batch = cliff(part, [](int64_t batch) { return naive(batch).fits; });
+  int64_t our_batch = cliff(part, [&](int64_t batch) { return attempt(ours, batch).fits; });
   int refused = 0;  // Near the edge, what was moved before can decide whether a step fits.
   if (naive_batch == 0 || our_batch == 0) throw std::runtime_error("no batch fits");
   Samples times{.arm = "at each one's largest batch"};
