@@ -22,6 +22,15 @@ constexpr Listed kListed[] = {
 
 }  // namespace
 
+const std::vector<PolicyInfo>& policies() {
+  static const std::vector<PolicyInfo> all = [] {
+    std::vector<PolicyInfo> out;
+    for (const Listed& each : kListed) out.push_back({.name = each.name, .help = each.help});
+    return out;
+  }();
+  return all;
+}
+
 const std::vector<std::string>& policy_names() {
   static const std::vector<std::string> names = [] {
     std::vector<std::string> out;

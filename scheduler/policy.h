@@ -63,6 +63,11 @@ class Policy {
   virtual void forget(Lane& /*lane*/) {}
 };
 
+struct PolicyInfo {
+  std::string name;
+  std::string help;  // one clause
+};
+[[nodiscard]] const std::vector<PolicyInfo>& policies();
 [[nodiscard]] const std::vector<std::string>& policy_names();
 [[nodiscard]] const std::string& policies_help();  // one clause for each
 // kInvalid lists the names.

@@ -48,6 +48,7 @@ constexpr const char* kExamples =
     "that\n"
     "  djinn-server --print-config > server.toml                what is set, to be edited\n"
     "SIGTERM finishes what is queued (10 s at most) and says goodbye; a second one ends at once.\n"
+    "djinn-ctl drain does the same and waits as long as it takes.\n"
     "SIGHUP rereads the tokens and the config file's tables [tenants.NAME]; if something is wrong "
     "in\n"
     "them, nothing changes and the log says what. docs/operations.md has their keys.\n";
@@ -231,17 +232,21 @@ constexpr std::chrono::milliseconds kReportPatience{1000};
 
 using AdminListeners = std::vector<std::unique_ptr<admin::Listener>>;
 Result<AdminListeners> listen_for_admins(Server& server, const Settings& settings) {
-  const auto report = [&server] { return server.report(kReportPatience); };
+  const admin::Desk desk{
+      .report = [&server] { return server.report(kReportPatience); },
+      .set_policy =
+          [&server](std::string_view name) { return server.set_policy(name, kReportPatience); },
+      .drain = [&server] { return server.drain(kReportPatience); }};
   AdminListeners out;
   if (settings.admin) {
-    auto listener = admin::listen({.address = *settings.admin, .show = admin::Show::kAll}, report);
+    auto listener = admin::listen({.address = *settings.admin, .show = admin::Show::kAll}, desk);
     if (!listener) return Error{listener.error().code, "admin: " + listener.error().message};
     spdlog::info("admin socket: {}", (*listener)->address().text());
     out.push_back(std::move(*listener));
   }
   if (settings.metrics) {
-    auto listener =
-        admin::listen({.address = *settings.metrics, .show = admin::Show::kMetrics}, report);
+    auto listener = admin::listen({.address = *settings.metrics, .show = admin::Show::kMetrics},
+                                  {.report = desk.report});
     if (!listener) return Error{listener.error().code, "metrics: " + listener.error().message};
     spdlog::info("metrics: {}", (*listener)->address().text());
     out.push_back(std::move(*listener));

@@ -70,6 +70,7 @@ struct ServerReport {
   std::string device;
   uint64_t up_ns = 0;
   bool draining = false;
+  std::string policy = {};
   std::vector<SessionReport> sessions;  // oldest first
   std::vector<TenantReport> tenants;    // by name; also those that have no session any more
   std::vector<PlanReport> plans = {};   // the most used first

@@ -101,6 +101,18 @@ void Runner::set_terms(std::string_view tenant, const sched::Terms& terms) {
   queue_.set_terms(tenant, terms, now_ns());
 }
 
+void Runner::set_policy(std::unique_ptr<sched::Policy> policy) {
+  MutexLock lock(mutex_);
+  queue_.set_policy(std::move(policy), now_ns());
+  hold_until_ns_ = 0;  // What the last one held the device for is not the next one's affair.
+  look_again();
+}
+
+std::string Runner::policy() {
+  MutexLock lock(mutex_);
+  return std::string(queue_.policy().name());
+}
+
 std::vector<Runner::TenantUse> Runner::tenant_uses() {
   MutexLock lock(mutex_);
   std::vector<TenantUse> out;

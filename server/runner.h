@@ -67,6 +67,9 @@ class Runner {
   bool try_run(SessionId session, Task& task, std::vector<Report>& reports);
   // From the next decision on.
   void set_terms(std::string_view tenant, const sched::Terms& terms);
+  // Likewise; no job is lost.
+  void set_policy(std::unique_ptr<sched::Policy> policy);
+  [[nodiscard]] std::string policy();
   // A paused session's jobs wait.
   void pause(SessionId session, bool paused);
   // Drops what can be built again, when it is the session's turn.

@@ -5,10 +5,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <condition_variable>
 #include <filesystem>
-#include <map>
-#include <optional>
 #include <string_view>
 #include <utility>
 
@@ -24,18 +21,6 @@ constexpr uint64_t kDrainTickNs = 50'000'000;  // and while all are asked to go.
 constexpr size_t kTurnedAwayMax = 64;          // Connections that are told that there are too many.
 constexpr uint64_t kTrimAfterNs = 3'000'000'000;  // Behind the last that ended or was packed.
 constexpr std::chrono::nanoseconds kForever{-1};
-
-TenantReport report_of(const Account& account) {
-  const auto part = [&account](Tier tier) {
-    return TenantMemory{
-        .limit = account.limit(tier), .used = account.used(tier), .peak = account.peak(tier)};
-  };
-  TenantReport out;
-  out.tenant = account.tenant();
-  out.device = part(Tier::kDevice);
-  out.host = part(Tier::kHost);
-  return out;
-}
 
 bool is_pinned(const ServerOptions& options, const std::string& path) {
   return std::ranges::any_of(options.model_dirs, [&](const std::string& folder) {
@@ -156,6 +141,12 @@ void Server::change(TenantTable tenants, Access access) {
 }
 
 Result<> Server::may_open(std::string_view tenant) {
+  if (stage_ != Stage::kServing) {
+    ++admission_.refusals().draining;
+    return Error{ErrorCode::kUnavailable,
+                 "hello: the server drains: it finishes the jobs that it has, takes no others, and "
+                 "ends; use another one, or come again when it is back"};
+  }
   const auto at = tenants_.find(tenant);
   if (at == tenants_.end() || at->second.sessions_max == 0) return Unit{};
   const auto open = std::ranges::count_if(sessions_, [&](const auto& entry) {
@@ -190,8 +181,8 @@ Result<> Server::run() {
     DJINN_TRY([[maybe_unused]] const Unit done, turn());
     const int stops = stops_.load();
     if (stops > 1) return Unit{};
-    if (stops > 0 && !draining_) begin_drain();
-    if (draining_ && (idle() || now_ns() >= drain_until_ns_)) return Unit{};
+    if (stops > 0) begin_stop();
+    if (stage_ == Stage::kStopping && (idle() || now_ns() >= stop_until_ns_)) return Unit{};
   }
 }
 
@@ -203,12 +194,27 @@ void Server::stop() {
 bool Server::idle() { return sessions_.empty() && runner_.idle(); }
 
 void Server::begin_drain() {
-  spdlog::info("stopping: {} sessions", sessions_.size());
-  draining_ = true;
-  drain_until_ns_ = now_ns() + kDrainNs;
+  if (stage_ != Stage::kServing) return;
+  spdlog::info("draining: {} sessions, {} jobs", sessions_.size(), admission_.jobs());
+  stage_ = Stage::kDraining;
+  next_tick_ns_ = 0;
+  for (const auto& [id, session] : sessions_) session->drain();
+}
+
+void Server::begin_stop() {
+  if (stage_ == Stage::kStopping) return;
+  begin_drain();
+  spdlog::info("stopping: {} sessions, {} jobs", sessions_.size(), admission_.jobs());
+  stage_ = Stage::kStopping;
+  stop_until_ns_ = now_ns() + kDrainNs;
   next_tick_ns_ = 0;
   listeners_.clear();
-  for (const auto& [id, session] : sessions_) session->drain();
+  for (const auto& [id, session] : sessions_) session->drain();  // Who came meanwhile, too.
+}
+
+bool Server::drained() {
+  return runner_.idle() &&
+         std::ranges::none_of(sessions_, [](const auto& entry) { return entry.second->open(); });
 }
 
 Result<> Server::turn() {
@@ -228,7 +234,7 @@ std::chrono::nanoseconds Server::patience() const {
   return std::chrono::nanoseconds(next_tick_ns_ > now ? next_tick_ns_ - now : 0);
 }
 
-uint64_t Server::tick_ns() const { return draining_ ? kDrainTickNs : kTickNs; }
+uint64_t Server::tick_ns() const { return stage_ == Stage::kServing ? kTickNs : kDrainTickNs; }
 
 void Server::take_reports() {
   runner_.take_reports(reports_);
@@ -260,7 +266,8 @@ void Server::tick(uint64_t now) {
   if (std::erase_if(sessions_, [](const auto& entry) { return entry.second->closed(); }) > 0) {
     trim_at_ns_ = now + kTrimAfterNs;
   }
-  bool restless = draining_;
+  if (stage_ == Stage::kDraining && drained()) begin_stop();
+  bool restless = stage_ != Stage::kServing;
   for (const auto& [id, session] : sessions_) {
     session->tick(now);
     restless = restless || session->restless();
@@ -277,68 +284,6 @@ void Server::tick(uint64_t now) {
 void Server::trim(uint64_t now, bool restless) {
   trim_at_ns_ = restless ? now + kTrimAfterNs : UINT64_MAX;
   if (!restless) ::malloc_trim(0);
-}
-
-ServerReport Server::look() {
-  const uint64_t now = now_ns();
-  ServerReport out{.device = house_.device.name(),
-                   .up_ns = now - born_ns_,
-                   .draining = draining_,
-                   .sessions = {},
-                   .tenants = {},
-                   .plans = plans_.report(),
-                   .artifacts = artifacts_.stats(),
-                   .tiers = house_.device.tier_report(),
-                   .queued_jobs = admission_.jobs(),
-                   .refusals = admission_.refusals(),
-                   .lockstep = runner_.lockstep_stats()};
-  std::map<std::string_view, TenantReport> tenants;
-  for (const Account* account : Account::all()) {
-    tenants[account->tenant()] = report_of(*account);
-  }
-  for (const auto& [name, settings] : tenants_) {
-    const auto at = tenants.find(name);
-    if (at == tenants.end()) continue;
-    at->second.terms = settings.terms;
-    at->second.sessions_max = settings.sessions_max;
-  }
-  for (const Runner::TenantUse& use : runner_.tenant_uses()) {
-    if (const auto at = tenants.find(use.tenant); at != tenants.end()) {
-      at->second.used_ns = use.used_ns;
-    }
-  }
-  for (const auto& [id, session] : sessions_) {
-    if (session->closed()) continue;
-    SessionReport each = session->look(now);
-    if (const auto at = tenants.find(each.tenant); at != tenants.end()) at->second.add(each);
-    out.sessions.push_back(std::move(each));
-  }
-  std::ranges::sort(out.sessions, {}, &SessionReport::session);
-  for (auto& [name, tenant] : tenants) out.tenants.push_back(std::move(tenant));
-  return out;
-}
-
-Result<ServerReport> Server::report(std::chrono::milliseconds patience) {
-  struct Mail {  // Outlives whoever waits too short.
-    Mutex mutex;
-    std::condition_variable_any arrived;
-    std::optional<ServerReport> report GUARDED_BY(mutex);
-  };
-  const auto mail = std::make_shared<Mail>();
-  post([this, mail] {
-    ServerReport report = look();
-    MutexLock lock(mail->mutex);
-    mail->report = std::move(report);
-    mail->arrived.notify_one();
-  });
-  const auto until = std::chrono::steady_clock::now() + patience;
-  MutexLock lock(mail->mutex);
-  while (!mail->report) {
-    if (mail->arrived.wait_until(mail->mutex, until) == std::cv_status::timeout) break;
-  }
-  if (mail->report) return std::move(*mail->report);
-  return Error{ErrorCode::kDeadline, "the server's I/O thread did not answer within " +
-                                         std::to_string(patience.count()) + " ms"};
 }
 
 size_t Server::session_bytes() const {

@@ -60,6 +60,15 @@ class Server {
   // `run` at once. Any thread; async-signal-safe.
   void stop();
 
+  // The same without haste: jobs that it has end, however long they take, and whoever comes is
+  // told that it drains; when nobody is left, it stops. What is left to do now, or kDeadline, as
+  // `report`, and it drains all the same. Any other thread.
+  Result<ServerReport> drain(std::chrono::milliseconds patience);
+
+  // Who runs next is decided so from the next decision on; no job is lost. kInvalid names the
+  // policies there are; kDeadline as `report`: it is exchanged later. Any other thread.
+  Result<ServerReport> set_policy(std::string_view name, std::chrono::milliseconds patience);
+
   // Who may come, and what tenants may have, from now on; sessions that are there go on. Any
   // thread.
   void change(TenantTable tenants, Access access);
@@ -90,7 +99,12 @@ class Server {
   void tick(uint64_t now);
   void trim(uint64_t now, bool restless);
   void begin_drain();
+  void begin_stop();
+  [[nodiscard]] bool drained();
   [[nodiscard]] ServerReport look();
+  void look_at_tenants(ServerReport& out, uint64_t now);
+  // On the thread of `run`: `task`, and a look.
+  Result<ServerReport> look_after(std::function<void()> task, std::chrono::milliseconds patience);
   [[nodiscard]] std::chrono::nanoseconds patience() const;
   [[nodiscard]] uint64_t tick_ns() const;
 
@@ -98,10 +112,15 @@ class Server {
   const ServerOptions options_;
   Access access_;
   TenantTable tenants_;
+  enum class Stage : uint8_t {
+    kServing,
+    kDraining,  // Whoever comes is sent away, and who has nothing to do; jobs end.
+    kStopping   // Nobody can come any more, and the jobs' time is bounded.
+  };
   std::atomic<int> stops_ = 0;
-  bool draining_ = false;
+  Stage stage_ = Stage::kServing;
   const uint64_t born_ns_;
-  uint64_t drain_until_ns_ = 0;
+  uint64_t stop_until_ns_ = 0;
   uint64_t next_tick_ns_ = 0;
   bool restless_ = false;  // Somebody was at the last tick.
   uint64_t trim_at_ns_ = UINT64_MAX;

@@ -1,28 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
-// HTTP: as much of HTTP/1.1 as one GET needs: a request's head, an answer, and the end.
+// HTTP: as much of HTTP/1.1 as one GET or one small POST needs: a request, an answer, and the end.
 //
-// Why our own: a hundred lines, and no library to keep. A body is never read.
+// Why our own: a hundred lines, and no library to keep. What is not understood is refused: a header
+// that is none, a length that is not one number, a body in pieces.
 // Threading: pure functions.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
 
 namespace djinn::server::admin {
 
-inline constexpr size_t kRequestBytesMax = 8 << 10;  // Longer ones are answered with 431.
+inline constexpr size_t kRequestBytesMax = 8 << 10;  // Of a head: longer ones are answered with 431
+inline constexpr size_t kBodyBytesMax = 1 << 10;     // and longer bodies with 413.
 
 struct Response {
   int status = 200;
   std::string type = "text/plain; charset=utf-8";
   std::string body;
+  std::string allow = {};  // With a 405: the methods that are answered there.
 };
 
+enum class Method : uint8_t { kGet, kHead, kPost, kOther };
+
 struct Request {
-  std::string path;        // without what follows a "?"
-  bool head_only = false;  // HEAD: as GET, without the body.
+  Method method = Method::kGet;
+  std::string path;  // without what follows a "?"
+  std::string body = {};
 };
 
 // What has arrived of a request: `request`, or `refusal`, or neither as long as more must come.

@@ -65,12 +65,12 @@ class SocketFile {
 class PollListener final : public Listener {
  public:
   PollListener(transport::ListeningSocket socket, Fd wake, SocketFile file,
-               const ListenerOptions& options, Source source)
+               const ListenerOptions& options, Desk desk)
       : file_(std::move(file)),
         address_(std::move(socket.address)),
         show_(options.show),
         patience_ns_(static_cast<uint64_t>(std::chrono::nanoseconds(options.patience).count())),
-        source_(std::move(source)),
+        desk_(std::move(desk)),
         listening_(std::move(socket.fd)),
         wake_(std::move(wake)),
         thread_([this] { main(); }) {
@@ -165,9 +165,8 @@ class PollListener final : public Listener {
   }
 
   void read(Peer& peer) {
-    std::array<char, kRequestBytesMax> bytes;
-    const ssize_t got = ::recv(peer.fd.get(), bytes.data(),
-                               std::min(bytes.size(), kRequestBytesMax - peer.received.size()), 0);
+    std::array<char, kRequestBytesMax + kBodyBytesMax> bytes;
+    const ssize_t got = ::recv(peer.fd.get(), bytes.data(), bytes.size() - peer.received.size(), 0);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
     if (got <= 0) {
       peer.state = Peer::State::kOver;
@@ -177,7 +176,8 @@ class PollListener final : public Listener {
     const Parsed parsed = parse_request(peer.received);
     if (parsed.refusal) answer(peer, *parsed.refusal, false);
     if (parsed.request) {
-      answer(peer, page(parsed.request->path, show_, source_), parsed.request->head_only);
+      answer(peer, admin::answer(*parsed.request, show_, desk_),
+             parsed.request->method == Method::kHead);
     }
   }
 
@@ -212,7 +212,7 @@ class PollListener final : public Listener {
   const transport::Address address_;
   const Show show_;
   const uint64_t patience_ns_;
-  const Source source_;
+  const Desk desk_;
   const Fd listening_;
   const Fd wake_;
   std::atomic<bool> stopping_ = false;
@@ -224,7 +224,7 @@ class PollListener final : public Listener {
 
 bool may_look(uid_t peer, uid_t own) { return peer == own || peer == 0; }
 
-Result<std::unique_ptr<Listener>> listen(const ListenerOptions& options, Source source) {
+Result<std::unique_ptr<Listener>> listen(const ListenerOptions& options, Desk desk) {
   auto socket = transport::listen_socket(options.address, kSocketMode);
   if (!socket) {
     if (socket.error().code != ErrorCode::kUnavailable) return socket.error();
@@ -242,7 +242,7 @@ Result<std::unique_ptr<Listener>> listen(const ListenerOptions& options, Source 
                         ? SocketFile(options.address.host)
                         : SocketFile();
   return std::make_unique<PollListener>(std::move(*socket), std::move(wake), std::move(file),
-                                        options, std::move(source));
+                                        options, std::move(desk));
 }
 
 }  // namespace djinn::server::admin

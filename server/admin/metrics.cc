@@ -171,6 +171,10 @@ std::string to_metrics(const ServerReport& report) {
   Page page;
   page.gauge("info", "Which device runs the operators.");
   page.sample("device", report.device, 1);
+  page.gauge("policy", "Which one decides who runs next.");
+  page.sample("policy", report.policy, 1);
+  page.gauge("draining", "1: it takes no new sessions and jobs, and ends when it has none.");
+  page.sample(report.draining ? 1 : 0);
   page.gauge("up_seconds", "How long the server has run.");
   page.sample(report.up_ns / 1'000'000'000);
   add_tiers(page, report.tiers);
@@ -183,6 +187,7 @@ std::string to_metrics(const ServerReport& report) {
   page.sample("reason", "tenant-queue", report.refusals.tenant_queue);
   page.sample("reason", "sessions", report.refusals.sessions);
   page.sample("reason", "tenant-sessions", report.refusals.tenant_sessions);
+  page.sample("reason", "draining", report.refusals.draining);
   add_lockstep(page, report.lockstep);
   page.gauge("sessions", "Connections.");
   page.sample(report.sessions.size());

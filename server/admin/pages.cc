@@ -5,6 +5,7 @@
 #include <array>
 #include <nlohmann/json.hpp>
 
+#include "scheduler/policy.h"
 #include "server/admin/metrics.h"
 
 namespace djinn::server::admin {
@@ -151,11 +152,20 @@ Json plans(const ServerReport& report) {
   return {{"plans", std::move(out)}, {"lockstep", to_json(report.lockstep)}};
 }
 
+Json policy(const ServerReport& report) {
+  Json all = Json::array();
+  for (const sched::PolicyInfo& each : sched::policies()) {
+    all.push_back({{"name", each.name}, {"help", each.help}});
+  }
+  return {{"policy", report.policy}, {"policies", std::move(all)}};
+}
+
 Json health(const ServerReport& report) {
   return {{"status", report.draining ? "draining" : "ok"},
           {"device", report.device},
           {"up_seconds", seconds(report.up_ns)},
-          {"sessions", report.sessions.size()}};
+          {"sessions", report.sessions.size()},
+          {"queued_jobs", report.queued_jobs}};
 }
 
 Response json(const Json& content, int status = 200) {
@@ -165,38 +175,68 @@ Response json(const Json& content, int status = 200) {
           .body = content.dump(2, ' ', false, Json::error_handler_t::replace) + "\n"};
 }
 
+Response refused(const Error& error) {
+  return {.status = error.code == ErrorCode::kInvalid ? 400 : 503, .body = error.message + "\n"};
+}
+
 Response health_page(const ServerReport& report) {
   return json(health(report), report.draining ? 503 : 200);
 }
 Response metrics_page(const ServerReport& report) {
   return {.type = "text/plain; version=0.0.4; charset=utf-8", .body = to_metrics(report)};
 }
+Response policy_page(const ServerReport& report) { return json(policy(report)); }
+
+Response change_policy(const std::string& name, const Desk& desk) {
+  const auto report = desk.set_policy(name);
+  return report ? policy_page(*report) : refused(report.error());
+}
+Response drain(const std::string& body, const Desk& desk) {
+  if (!body.empty()) return {.status = 400, .body = "to drain needs no words: the body is empty\n"};
+  const auto report = desk.drain();
+  return report ? json(health(*report)) : refused(report.error());
+}
 
 struct Entry {
   std::string_view path;
   Show show;
-  Response (*render)(const ServerReport&);
+  Response (*render)(const ServerReport&);                             // Null: no GET.
+  Response (*change)(const std::string& body, const Desk& desk) = {};  // Null: no POST.
 };
-constexpr std::array<Entry, 6> kPages{{
+constexpr std::array<Entry, 8> kPages{{
     {"/health", Show::kMetrics, health_page},
     {"/metrics", Show::kMetrics, metrics_page},
     {"/memory", Show::kAll, [](const ServerReport& report) { return json(memory(report)); }},
     {"/tenants", Show::kAll, [](const ServerReport& report) { return json(tenants(report)); }},
     {"/sessions", Show::kAll, [](const ServerReport& report) { return json(sessions(report)); }},
     {"/plans", Show::kAll, [](const ServerReport& report) { return json(plans(report)); }},
+    {"/policy", Show::kAll, policy_page, change_policy},
+    {"/drain", Show::kAll, nullptr, drain},
 }};
+
+Response answer(const Entry& entry, const Request& request, const Desk& desk) {
+  const bool looks = request.method == Method::kGet || request.method == Method::kHead;
+  if (looks && entry.render != nullptr) {
+    const auto report = desk.report();
+    return report ? entry.render(*report) : refused(report.error());
+  }
+  if (request.method == Method::kPost && entry.change != nullptr) {
+    return entry.change(request.body, desk);
+  }
+  const std::string allow = entry.render == nullptr   ? "POST"
+                            : entry.change == nullptr ? "GET, HEAD"
+                                                      : "GET, HEAD, POST";
+  return {
+      .status = 405, .body = std::string(entry.path) + " answers " + allow + "\n", .allow = allow};
+}
 
 }  // namespace
 
-Response page(std::string_view path, Show show, const Source& source) {
+Response answer(const Request& request, Show show, const Desk& desk) {
   std::string paths;
   for (const Entry& entry : kPages) {
     if (show == Show::kMetrics && entry.show != Show::kMetrics) continue;
-    if (entry.path == path) {
-      const auto report = source();
-      if (report) return entry.render(*report);
-      return {.status = 503, .body = report.error().message + "\n"};
-    }
+    if (entry.path == request.path) return answer(entry, request, desk);
     paths += " " + std::string(entry.path);
   }
   return {.status = 404, .body = "there is no such page; there are" + paths + "\n"};

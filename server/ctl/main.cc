@@ -1,38 +1,49 @@
 // SPDX-License-Identifier: Apache-2.0
-// djinn-ctl: what a djinn-server's memory does, for people and for scripts.
+// djinn-ctl: what a djinn-server does, for people and for scripts, and what may be changed of it.
 #include <CLI/CLI.hpp>
 #include <array>
 #include <chrono>
 #include <cstdio>
 #include <exception>
+#include <functional>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "server/ctl/get.h"
+#include "server/ctl/ask.h"
+#include "server/ctl/drain.h"
 #include "server/ctl/tables.h"
 
 namespace djinn::ctl {
 namespace {
 
 constexpr const char* kAbout =
-    "Shows what a djinn-server's memory does. The server must run with --admin unix:///path, and\n"
-    "only its user and root may ask. docs/operations.md says what each figure means.\n";
+    "Shows what a djinn-server does, and changes it. The server must run with\n"
+    "--admin unix:///path, and only its user and root may ask. docs/operations.md says what each\n"
+    "figure means.\n";
 constexpr const char* kExamples =
     "Examples:\n"
     "  djinn-server --device-memory 8GiB --admin unix:///run/djinn.sock &\n"
     "  djinn-ctl --admin unix:///run/djinn.sock memory     tiers, what moved, shared weights\n"
     "  DJINN_SERVER_ADMIN=unix:///run/djinn.sock djinn-ctl sessions\n"
     "  djinn-ctl --admin unix:///run/djinn.sock memory --json | jq .device.used_bytes\n"
-    "  watch -n 1 djinn-ctl --admin unix:///run/djinn.sock tenants\n";
+    "  watch -n 1 djinn-ctl --admin unix:///run/djinn.sock tenants\n"
+    "  djinn-ctl --admin unix:///run/djinn.sock policy wfq && djinn-ctl ... policy\n"
+    "  djinn-ctl --admin unix:///run/djinn.sock drain      ends the server when all is done\n";
 constexpr std::chrono::milliseconds kPatience{5000};
 
-struct Command {
+struct Options {
+  std::string admin;
+  bool json = false;
+  std::string policy;  // Empty: show it.
+};
+
+struct PageCommand {
   const char* name;
   const char* help;
   std::string (*show)(const Json& page);  // Null: the page is text.
 };
-constexpr std::array<Command, 5> kCommands{{
+constexpr std::array<PageCommand, 5> kPageCommands{{
     {"memory", "Device and host: budget, use and peak; what moved between them; shared weights",
      memory_text},
     {"tenants",
@@ -45,55 +56,94 @@ constexpr std::array<Command, 5> kCommands{{
     {"metrics", "What Prometheus reads", nullptr},
 }};
 
-Result<> show(const Command& command, const std::string& admin, bool json) {
-  if (admin.empty()) {
-    return Error{ErrorCode::kInvalid,
-                 "where is the server? Give its --admin address, as --admin unix:///path or in "
-                 "DJINN_SERVER_ADMIN"};
-  }
-  if (json && command.show == nullptr) {
-    return Error{ErrorCode::kInvalid, "metrics are text: the other commands know --json"};
-  }
-  DJINN_TRY(const transport::Address address, transport::parse_address(admin));
-  DJINN_TRY(std::string page, get(address, std::string("/") + command.name, kPatience));
-  if (command.show != nullptr && !json) {
-    try {
-      page = command.show(Json::parse(page));
-    } catch (const Json::exception& e) {
-      return Error{ErrorCode::kInvalid,
-                   address.text() + ": a page of another version? " + std::string(e.what())};
-    }
-  }
-  std::fputs(page.c_str(), stdout);
+Result<> print(const std::string& text) {
+  std::fputs(text.c_str(), stdout);
   if (std::fflush(stdout) == 0) return Unit{};
   return Error{ErrorCode::kFailed, "the output cannot be written"};
+}
+
+Result<transport::Address> address_of(const Options& options) {
+  if (!options.admin.empty()) return transport::parse_address(options.admin);
+  return Error{ErrorCode::kInvalid,
+               "where is the server? Give its --admin address, as --admin unix:///path or in "
+               "DJINN_SERVER_ADMIN"};
+}
+
+Result<> print_page(const std::string& page, const transport::Address& address, bool json,
+                    std::string (*show)(const Json& page)) {
+  if (show == nullptr || json) return print(page);
+  try {
+    return print(show(Json::parse(page)));
+  } catch (const Json::exception& e) {
+    return Error{ErrorCode::kInvalid,
+                 address.text() + ": a page of another version? " + std::string(e.what())};
+  }
+}
+
+Result<> show_page(const PageCommand& command, const Options& options) {
+  DJINN_TRY(const transport::Address address, address_of(options));
+  if (options.json && command.show == nullptr) {
+    return Error{ErrorCode::kInvalid, "metrics are text: the other commands know --json"};
+  }
+  DJINN_TRY(const std::string page, get(address, std::string("/") + command.name, kPatience));
+  return print_page(page, address, options.json, command.show);
+}
+
+Result<> policy(const Options& options) {
+  DJINN_TRY(const transport::Address address, address_of(options));
+  DJINN_TRY(const std::string page, options.policy.empty()
+                                        ? get(address, "/policy", kPatience)
+                                        : post(address, "/policy", options.policy, kPatience));
+  return print_page(page, address, options.json, policy_text);
+}
+
+Result<> drain_server(const Options& options) {
+  DJINN_TRY(const transport::Address address, address_of(options));
+  return drain(address, options.json, [](const std::string& line) { (void)print(line); });
+}
+
+// The command that was chosen, to be run when all options are known.
+using Chosen = std::function<Result<>()>;
+
+void add_commands(CLI::App& app, Options& options, Chosen& chosen) {
+  const auto add = [&app](const char* name, const char* help) {
+    return app.add_subcommand(name, help)->fallthrough();
+  };
+  for (const PageCommand& command : kPageCommands) {
+    add(command.name, command.help)->callback([&chosen, &options, &command] {
+      chosen = [&] { return show_page(command, options); };
+    });
+  }
+  CLI::App* const of_policy =
+      add("policy", "Who runs next is decided so; with a NAME: so from now on, and no job is lost");
+  of_policy->add_option("NAME", options.policy, "One of those that are shown without it");
+  of_policy->callback([&] { chosen = [&] { return policy(options); }; });
+  add("drain",
+      "Takes no new sessions and jobs, finishes those that are there, says what is left, and ends "
+      "the server")
+      ->callback([&] { chosen = [&] { return drain_server(options); }; });
 }
 
 int run(int argc, char** argv) {
   CLI::App app(kAbout, "djinn-ctl");
   app.footer(kExamples);
   app.set_version_flag("--version", std::string("djinn-ctl ") + DJINN_VERSION);
-  std::string admin;
-  bool json = false;
-  const Command* chosen = nullptr;
-  app.add_option("--admin", admin, "The server's admin socket: unix:///path")
+  Options options;
+  Chosen chosen;
+  app.add_option("--admin", options.admin, "The server's admin socket: unix:///path")
       ->type_name("ADDRESS")
       ->envname("DJINN_SERVER_ADMIN");
-  app.add_flag("--json", json, "For scripts: the page as it is, in bytes and counts");
-  for (const Command& command : kCommands) {
-    app.add_subcommand(command.name, command.help)->fallthrough()->callback([&chosen, &command] {
-      chosen = &command;
-    });
-  }
+  app.add_flag("--json", options.json, "For scripts: the page as it is, in bytes and counts");
+  add_commands(app, options, chosen);
   app.require_subcommand(1);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
     return app.exit(e, std::cout, std::cerr);
   }
-  const auto shown = show(*chosen, admin, json);
-  if (shown) return 0;
-  std::fprintf(stderr, "djinn-ctl: %s\n", shown.error().message.c_str());
+  const auto done = chosen();
+  if (done) return 0;
+  std::fprintf(stderr, "djinn-ctl: %s\n", done.error().message.c_str());
   return 1;
 }
 

@@ -208,4 +208,14 @@ std::string plans_text(const Json& page) {
          " of their operators once for all of a group\n";
 }
 
+std::string policy_text(const Json& page) {
+  const std::string now = text(page, "policy");
+  Table table({"", "POLICY", "WHO RUNS NEXT"}, 3);
+  for (const Json& each : page.at("policies")) {
+    const std::string name = text(each, "name");
+    table.add({name == now ? "*" : "", name, text(each, "help")});
+  }
+  return table.text();
+}
+
 }  // namespace djinn::ctl

@@ -17,6 +17,7 @@ using Json = nlohmann::ordered_json;
 [[nodiscard]] std::string tenants_text(const Json& page);
 [[nodiscard]] std::string sessions_text(const Json& page);
 [[nodiscard]] std::string plans_text(const Json& page);
+[[nodiscard]] std::string policy_text(const Json& page);
 
 // "1.5 GiB"
 [[nodiscard]] std::string size_text(uint64_t bytes);

@@ -24,6 +24,7 @@ struct Refusals {
   uint64_t tenant_queue = 0;     // jobs: too many of the tenant wait
   uint64_t sessions = 0;         // hellos: too many sessions are there
   uint64_t tenant_sessions = 0;  // hellos: the tenant has as many as it may
+  uint64_t draining = 0;         // hellos: the server drains
 };
 
 class Admission {

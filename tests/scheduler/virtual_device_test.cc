@@ -2,6 +2,9 @@
 // An hour of load on a simulated device.
 #include "scheduler/virtual_device.h"
 
+#include <iostream>
+#include <random>
+
 #include <gtest/gtest.h>
 
 namespace djinn::sched {
@@ -108,6 +111,51 @@ TEST(VirtualDevice, AFloodingTenantTakesNothingFromTheOthers) {
                   0.0001)
           << policy;
     }
+  }
+}
+
+// Whatever an operator does, and when: the policy and what tenants may have change every 50 ms or
+// so, in the end the device drains, and each job that was sent has ended once.
+TEST(VirtualDevice, ChangesAndADrainUnderLoadLoseNothing) {
+  constexpr uint64_t kSeed = 20'240'611;
+  std::cout << "seed " << kSeed << ", simulated device" << std::endl;
+  std::mt19937_64 random(kSeed);
+  VirtualDevice device({.policy = "semantic", .seed = kSeed, .chunk_ns = kMs});
+  constexpr uint64_t kTenants = 40;
+  std::vector<SessionId> sessions;
+  for (uint64_t i = 0; i < 4 * kTenants; ++i) {
+    sessions.push_back(device.add({.tenant = "t" + std::to_string(i % kTenants),
+                                   .job = {.deadline_ns = i % 5 == 0 ? 30 * kMs : kNever,
+                                           .move_ns = (i % 3) * kMs,
+                                           .wanted = static_cast<Class>(i % kClasses),
+                                           .company = i % 7 == 0 ? 1 + i % 2 : 0},
+                                   .run_ns = (1 + i % 9) * kMs,
+                                   .exact = false,
+                                   .think_ns = 200 * kMs,
+                                   .in_flight = 1 + static_cast<uint32_t>(i % 4)}));
+  }
+  int exchanged = 0;
+  for (uint64_t when = kMs; when < 20 * kSecond; when += 1 + random() % (100 * kMs)) {
+    const std::string policy = policy_names()[random() % policy_names().size()];
+    const std::string tenant = "t" + std::to_string(random() % kTenants);
+    const Terms terms{.weight = 0.25 * static_cast<double>(1 + random() % 12),
+                      .ceiling = static_cast<Class>(random() % kClasses)};
+    device.at(when, [&exchanged, policy, tenant, terms](VirtualDevice& now) {
+      now.scheduler().set_policy(make_policy(policy).value(), now.now_ns());
+      now.scheduler().set_terms(tenant, terms, now.now_ns());
+      ++exchanged;
+    });
+  }
+  device.at(20 * kSecond, [](VirtualDevice& now) {
+    EXPECT_GT(now.scheduler().waiting(), 50U) << "there is something to lose";
+    now.drain();
+  });
+  device.run();
+  EXPECT_GE(exchanged, 300);
+  EXPECT_EQ(device.scheduler().waiting(), 0U);
+  for (const SessionId session : sessions) {
+    EXPECT_GT(device.served(session).sent, 0U) << session.value;
+    EXPECT_EQ(device.served(session).ended, device.served(session).sent) << session.value;
   }
 }
 

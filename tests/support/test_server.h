@@ -67,6 +67,13 @@ class TestServer {
   [[nodiscard]] Result<server::ServerReport> report(std::chrono::milliseconds patience) {
     return server_->report(patience);
   }
+  Result<server::ServerReport> drain(std::chrono::milliseconds patience) {
+    return server_->drain(patience);
+  }
+  Result<server::ServerReport> set_policy(std::string_view name,
+                                          std::chrono::milliseconds patience) {
+    return server_->set_policy(name, patience);
+  }
   server::ArtifactStore& artifacts() { return server_->artifacts(); }
 
   FakeDevice device;

@@ -38,8 +38,9 @@ Address socket_address() {
 
 Result<std::unique_ptr<server::admin::Listener>> listen(
     TestServer& server, const Address& address, milliseconds patience = milliseconds(2000)) {
-  return server::admin::listen({.address = address, .show = Show::kAll, .patience = patience},
-                               [&server] { return server.report(milliseconds(10'000)); });
+  return server::admin::listen(
+      {.address = address, .show = Show::kAll, .patience = patience},
+      {.report = [&server] { return server.report(milliseconds(10'000)); }});
 }
 
 // A server and its admin socket.
@@ -237,7 +238,7 @@ TEST(AdminOverTcp, ShowsMetricsAndNothingElse) {
   TestServer server;
   const auto listener =
       server::admin::listen({.address = {.host = "127.0.0.1"}, .show = Show::kMetrics},
-                            [&server] { return server.report(milliseconds(10'000)); });
+                            {.report = [&server] { return server.report(milliseconds(10'000)); }});
   ASSERT_TRUE(listener) << listener.error().message;
   const Address& address = (*listener)->address();
   EXPECT_NE(address.port, 0);

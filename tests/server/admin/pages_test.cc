@@ -18,10 +18,58 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::Not;
 
+ArtifactStats artifacts() {
+  return {.offers = 51,
+          .hits = 52,
+          .bytes_saved = 53,
+          .verified = 54,
+          .refused = 55,
+          .artifacts = 56,
+          .bytes = 57,
+          .unused_bytes = 58,
+          .evicted_bytes = 59,
+          .unwritten_bytes = 0,
+          .disk = {.artifacts = 101,
+                   .bytes = 102,
+                   .hits = 103,
+                   .bytes_read = 104,
+                   .bytes_written = 105,
+                   .corrupt_files = 106,
+                   .evicted_bytes = 107,
+                   .failed_writes = 108},
+          .models = {.files = 131,
+                     .tensors = 132,
+                     .bytes = 133,
+                     .hits = 134,
+                     .bytes_read = 135,
+                     .changed = 136},
+          .pinned_bytes = 137};
+}
+
+TierReport tiers() {
+  return {.tiered = true,
+          .device = {.budget = 61, .used = 62, .peak = 63, .largest_free = 64},
+          .host = {.budget = 65, .used = 66, .peak = 67, .largest_free = 68},
+          .moved = {.spills = 71,
+                    .spilled_bytes = 72,
+                    .drops = 73,
+                    .loads = 74,
+                    .loaded_bytes = 75,
+                    .prefetches = 76,
+                    .prefetched_bytes = 77,
+                    .useful = 78,
+                    .late = 79,
+                    .wasted = 80,
+                    .packs = 82,
+                    .retries = 83,
+                    .refusals = 81}};
+}
+
 ServerReport report() {
   return {.device = "cpu",
           .up_ns = 12'345'000'000,
           .draining = false,
+          .policy = "wfq",
           .sessions = {{.session = 3,
                         .tenant = "alice",
                         .peer = "tcp://127.0.0.1:5",
@@ -47,54 +95,20 @@ ServerReport report() {
                        .terms = {.weight = 2.5, .ceiling = sched::Class::kInteractive},
                        .sessions_max = 48,
                        .used_ns = 49'000}},
-          .artifacts = {.offers = 51,
-                        .hits = 52,
-                        .bytes_saved = 53,
-                        .verified = 54,
-                        .refused = 55,
-                        .artifacts = 56,
-                        .bytes = 57,
-                        .unused_bytes = 58,
-                        .evicted_bytes = 59,
-                        .unwritten_bytes = 0,
-                        .disk = {.artifacts = 101,
-                                 .bytes = 102,
-                                 .hits = 103,
-                                 .bytes_read = 104,
-                                 .bytes_written = 105,
-                                 .corrupt_files = 106,
-                                 .evicted_bytes = 107,
-                                 .failed_writes = 108},
-                        .models = {.files = 131,
-                                   .tensors = 132,
-                                   .bytes = 133,
-                                   .hits = 134,
-                                   .bytes_read = 135,
-                                   .changed = 136},
-                        .pinned_bytes = 137},
-          .tiers = {.tiered = true,
-                    .device = {.budget = 61, .used = 62, .peak = 63, .largest_free = 64},
-                    .host = {.budget = 65, .used = 66, .peak = 67, .largest_free = 68},
-                    .moved = {.spills = 71,
-                              .spilled_bytes = 72,
-                              .drops = 73,
-                              .loads = 74,
-                              .loaded_bytes = 75,
-                              .prefetches = 76,
-                              .prefetched_bytes = 77,
-                              .useful = 78,
-                              .late = 79,
-                              .wasted = 80,
-                              .packs = 82,
-                              .retries = 83,
-                              .refusals = 81}},
+          .artifacts = artifacts(),
+          .tiers = tiers(),
           .queued_jobs = 111,
-          .refusals = {.queue = 112, .tenant_queue = 113, .sessions = 114, .tenant_sessions = 115},
+          .refusals = {.queue = 112,
+                       .tenant_queue = 113,
+                       .sessions = 114,
+                       .tenant_sessions = 115,
+                       .draining = 116},
           .lockstep = {.groups = 121, .jobs = 122, .operators = 123, .held_ns = 124'000'000}};
 }
 
 Response ask(std::string_view path, Show show = Show::kAll, ServerReport of = report()) {
-  return page(path, show, [&of]() -> Result<ServerReport> { return of; });
+  return answer({.path = std::string(path)}, show,
+                {.report = [&of]() -> Result<ServerReport> { return of; }});
 }
 nlohmann::json parsed(std::string_view path) {
   const Response response = ask(path);
@@ -167,6 +181,8 @@ TEST(Pages, MetricsAreWhatPrometheusReads) {
   EXPECT_THAT(response.type, HasSubstr("version=0.0.4"));
   const std::map<std::string, uint64_t> expected{
       {"djinn_info{device=\"cpu\"}", 1},
+      {"djinn_policy{policy=\"wfq\"}", 1},
+      {"djinn_draining", 0},
       {"djinn_up_seconds", 12},
       {"djinn_memory_budget_bytes{tier=\"device\"}", 61},
       {"djinn_memory_budget_bytes{tier=\"host\"}", 65},
@@ -221,6 +237,7 @@ TEST(Pages, MetricsAreWhatPrometheusReads) {
       {"djinn_refusals_total{reason=\"tenant-queue\"}", 113},
       {"djinn_refusals_total{reason=\"sessions\"}", 114},
       {"djinn_refusals_total{reason=\"tenant-sessions\"}", 115},
+      {"djinn_refusals_total{reason=\"draining\"}", 116},
       {"djinn_tenant_sessions{tenant=\"alice\"}", 41},
       {"djinn_tenant_sessions_limit{tenant=\"alice\"}", 48},
       {"djinn_tenant_device_microseconds_total{tenant=\"alice\"}", 49},
@@ -255,12 +272,70 @@ TEST(Pages, HealthSaysWhetherToSendMore) {
   EXPECT_THAT(ask("/health").body, HasSubstr("\"status\": \"ok\""));
   ServerReport leaving = report();
   leaving.draining = true;
-  EXPECT_EQ(ask("/health", Show::kAll, leaving).status, 503);
-  const Response silent = page("/health", Show::kAll, []() -> Result<ServerReport> {
-    return Error{ErrorCode::kDeadline, "no answer"};
-  });
+  const Response leaves = ask("/health", Show::kAll, leaving);
+  EXPECT_EQ(leaves.status, 503);
+  EXPECT_THAT(leaves.body, HasSubstr("\"status\": \"draining\""));
+  EXPECT_THAT(leaves.body, HasSubstr("\"queued_jobs\": 111"));
+  const Response silent =
+      answer({.path = "/health"}, Show::kAll, {.report = []() -> Result<ServerReport> {
+               return Error{ErrorCode::kDeadline, "no answer"};
+             }});
   EXPECT_EQ(silent.status, 503);
   EXPECT_THAT(silent.body, HasSubstr("no answer"));
+}
+
+// What was asked for, by which name.
+struct Asked {
+  std::vector<std::string> policies;
+  int drains = 0;
+  Desk desk{.report = []() -> Result<ServerReport> { return report(); },
+            .set_policy = [this](std::string_view name) -> Result<ServerReport> {
+              policies.emplace_back(name);
+              if (name == "frob") return Error{ErrorCode::kInvalid, "\"frob\" is none of wfq"};
+              ServerReport out = report();
+              out.policy = name;
+              return out;
+            },
+            .drain = [this]() -> Result<ServerReport> {
+              ++drains;
+              return Error{ErrorCode::kDeadline, "no answer"};
+            }};
+};
+
+TEST(Pages, APostChangesThePolicyAndShowsIt) {
+  Asked asked;
+  const Response shown = answer({.path = "/policy"}, Show::kAll, asked.desk);
+  EXPECT_EQ(nlohmann::json::parse(shown.body).at("policy"), "wfq");
+  EXPECT_TRUE(asked.policies.empty()) << "to look changes nothing";
+  const Request post{.method = Method::kPost, .path = "/policy", .body = "edf"};
+  const Response changed = answer(post, Show::kAll, asked.desk);
+  EXPECT_EQ(changed.status, 200);
+  EXPECT_EQ(nlohmann::json::parse(changed.body).at("policy"), "edf");
+  const Response refused =
+      answer({.method = Method::kPost, .path = "/policy", .body = "frob"}, Show::kAll, asked.desk);
+  EXPECT_EQ(refused.status, 400);
+  EXPECT_THAT(refused.body, HasSubstr("is none of wfq"));
+  EXPECT_EQ(asked.policies, (std::vector<std::string>{"edf", "frob"}));
+  EXPECT_EQ(answer(post, Show::kMetrics, asked.desk).status, 404) << "who may see metrics, only";
+}
+
+TEST(Pages, AWrongMethodIsToldWhichOnesAreRightAndChangesNothing) {
+  Asked asked;
+  for (const auto& [path, allow] : std::map<std::string, std::string>{
+           {"/memory", "GET, HEAD"}, {"/policy", "GET, HEAD, POST"}, {"/drain", "POST"}}) {
+    const Response wrong = answer({.method = Method::kOther, .path = path}, Show::kAll, asked.desk);
+    EXPECT_EQ(wrong.status, 405) << path;
+    EXPECT_EQ(wrong.allow, allow);
+  }
+  EXPECT_EQ(answer({.path = "/drain"}, Show::kAll, asked.desk).status, 405);
+  EXPECT_EQ(
+      answer({.method = Method::kPost, .path = "/drain", .body = "now"}, Show::kAll, asked.desk)
+          .status,
+      400);
+  EXPECT_EQ(asked.drains, 0);
+  EXPECT_EQ(answer({.method = Method::kPost, .path = "/drain"}, Show::kAll, asked.desk).status,
+            503);
+  EXPECT_EQ(asked.drains, 1);
 }
 
 TEST(Pages, UnknownOnesNameTheOthers) {

@@ -51,11 +51,15 @@ struct Ctl : ::testing::Test {
   Ctl() {
     address.host = "/tmp/djinn-ctl-" + std::to_string(getpid()) + ".sock";
     auto made = server::admin::listen(
-        {.address = address}, [this] { return server.report(std::chrono::milliseconds(10'000)); });
+        {.address = address},
+        {.report = [this] { return server.report(kPatience); },
+         .set_policy = [this](std::string_view name) { return server.set_policy(name, kPatience); },
+         .drain = [this] { return server.drain(kPatience); }});
     if (made) listener = std::move(*made);
   }
   Said ask(const std::string& args) { return say("--admin " + address.text() + " " + args); }
 
+  static constexpr std::chrono::milliseconds kPatience{10'000};
   TestServer server;
   Address address{.kind = Address::Kind::kUnix, .host = {}};
   std::unique_ptr<server::admin::Listener> listener;
@@ -83,10 +87,27 @@ TEST_F(Ctl, TakesTheAddressFromTheServersVariable) {
   EXPECT_THAT(say("memory", variable).out, StartsWith("MEMORY "));
 }
 
+TEST_F(Ctl, ShowsThePolicyChangesItAndNamesThoseThatThereAre) {
+  EXPECT_THAT(ask("policy").out, HasSubstr("\n*  semantic  "));
+  const Said changed = ask("policy wfq");
+  EXPECT_EQ(changed.status, 0) << changed.err;
+  EXPECT_THAT(changed.out, HasSubstr("\n*  wfq "));
+  EXPECT_EQ(nlohmann::json::parse(ask("policy --json").out).at("policy"), "wfq");
+  const Said refused = ask("policy frob");
+  EXPECT_EQ(refused.status, 1);
+  EXPECT_EQ(refused.out, "");
+  for (const std::string& name : sched::policy_names()) {
+    EXPECT_THAT(refused.err, HasSubstr(name));
+  }
+  EXPECT_THAT(ask("policy").out, HasSubstr("\n*  wfq "));
+  EXPECT_THAT(ask("metrics").out, HasSubstr("\ndjinn_policy{policy=\"wfq\"} 1\n"));
+}
+
 TEST(CtlAlone, ExplainsItself) {
   const Said help = say("--help");
   EXPECT_EQ(help.status, 0);
-  for (const char* word : {"Examples:", "--admin", "--json", "memory", "tenants", "sessions"}) {
+  for (const char* word :
+       {"Examples:", "--admin", "--json", "memory", "tenants", "sessions", "policy", "drain"}) {
     EXPECT_THAT(help.out, HasSubstr(word));
   }
 }

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+// What an operator does to a real djinn-server while sessions work: nobody's results change.
+#include <gmock/gmock.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cstdio>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+#include <thread>
+
+#include <gtest/gtest.h>
+
+#include "scheduler/policy.h"
+#include "tests/support/http_peer.h"
+#include "tests/support/server_process.h"
+#include "trace/driver.h"
+#include "trace/record.h"
+#include "trace/trace.h"
+
+namespace djinn::testing {
+namespace {
+
+using nlohmann::json;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+using transport::Address;
+
+struct Ran {
+  int status = 0;
+  std::string output;  // stdout and stderr
+};
+
+class Operations : public ::testing::Test {
+ protected:
+  trace::Trace recorded(std::vector<std::string> words) {
+    const std::string path = admin_.host + ".trace";
+    words[0] = binary_folder() + "/" + words[0];
+    const auto made = trace::record(address_, path, words);
+    if (!made) throw std::runtime_error(made.error().message);
+    auto trace = trace::Trace::open(path);
+    std::filesystem::remove(path);  // The mapping holds it.
+    return std::move(trace.value());
+  }
+  [[nodiscard]] Ran ctl(const std::string& args) const {
+    const std::string command =
+        binary_folder() + "/djinn-ctl --admin " + admin_.text() + " " + args + " 2>&1";
+    FILE* const pipe = popen(command.c_str(), "r");
+    Ran ran;
+    for (int c = fgetc(pipe); c != EOF; c = fgetc(pipe)) ran.output += static_cast<char>(c);
+    ran.status = WEXITSTATUS(pclose(pipe));
+    return ran;
+  }
+  [[nodiscard]] std::string ask(const std::string& request) const {
+    HttpPeer peer(admin_);
+    return peer.send(request) ? peer.receive() : "";
+  }
+  [[nodiscard]] std::string post(const std::string& path, const std::string& body) const {
+    return ask("POST " + path + " HTTP/1.1\r\nContent-Length: " + std::to_string(body.size()) +
+               "\r\n\r\n" + body);
+  }
+  // Three sessions of each program play it, so many times in all.
+  Result<trace::Outcome> play(const std::vector<trace::Trace>& traces, uint64_t plays) const {
+    trace::Load load{.server = address_};
+    for (const trace::Trace& each : traces) {
+      load.parts.push_back({.trace = &each, .sessions = 3, .plays = plays});
+    }
+    return trace::drive(load);
+  }
+  std::vector<trace::Trace> record_programs() {
+    std::vector<trace::Trace> out;
+    out.push_back(recorded({"tests/decode", "djinn", "8"}));
+    out.push_back(recorded({"train_mlp", "--device", "djinn", "--steps", "20"}));
+    return out;
+  }
+
+  Address admin_{.kind = Address::Kind::kUnix,
+                 .host = "/tmp/djinn-operations-" + std::to_string(getpid())};
+  ServerProcess server_{
+      {"--threads", "1", "--log-level", "warn", "--chunk-us", "200", "--admin", admin_.text()}};
+  Address address_ = transport::parse_address(server_.address()).value();
+};
+
+TEST_F(Operations, ThePolicyIsExchangedAHundredTimesUnderLoadAndEveryResultIsTheSame) {
+  const std::vector<trace::Trace> traces = record_programs();
+  std::atomic<bool> over = false;
+  std::atomic<bool> loaded = false;
+  uint64_t plays = 0;
+  std::thread load([&] {
+    do {
+      const auto outcome = play(traces, 12);
+      ASSERT_TRUE(outcome) << outcome.error().message;
+      for (const trace::Tally& tally : outcome->parts) {
+        EXPECT_EQ(tally.plays, 12U) << tally.first_error;
+        EXPECT_EQ(tally.different, 0U) << tally.first_difference;
+        EXPECT_TRUE(tally.errors.empty()) << tally.first_error;
+        plays += tally.plays;
+      }
+      loaded = true;
+    } while (!over);
+  });
+  const auto& names = sched::policy_names();
+  size_t exchanged = 0;
+  for (; exchanged < 100 || !loaded; ++exchanged) {
+    const std::string& next = names[exchanged % names.size()];
+    const std::string answer = post("/policy", next);
+    ASSERT_THAT(answer, StartsWith("HTTP/1.1 200 OK\r\n"));
+    ASSERT_THAT(answer, HasSubstr("\"policy\": \"" + next + "\""));
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  over = true;
+  load.join();
+  std::cout << "the policy was exchanged " << exchanged << " times during " << plays
+            << " plays of programs" << std::endl;
+  EXPECT_EQ(json::parse(http_body(admin_, "/health")).at("queued_jobs"), 0);
+}
+
+TEST_F(Operations, ThePolicyIsShownAndAWrongOneIsRefusedWithTheNames) {
+  EXPECT_THAT(ctl("policy").output, HasSubstr("\n*  semantic  "));
+  const Ran changed = ctl("policy edf");
+  EXPECT_EQ(changed.status, 0);
+  EXPECT_THAT(changed.output, HasSubstr("\n*  edf "));
+  const Ran refused = ctl("policy frob");
+  EXPECT_EQ(refused.status, 1);
+  for (const std::string& name : sched::policy_names()) {
+    EXPECT_THAT(refused.output, HasSubstr(name));
+  }
+  EXPECT_THAT(ctl("policy").output, HasSubstr("\n*  edf "));
+  EXPECT_THAT(post("/policy", "frob"), StartsWith("HTTP/1.1 400 "));
+}
+
+TEST_F(Operations, AWrongMethodIsRefusedAndChangesNothing) {
+  const std::string put = ask("PUT /policy HTTP/1.1\r\n\r\n");
+  EXPECT_THAT(put, StartsWith("HTTP/1.1 405 "));
+  EXPECT_THAT(put, HasSubstr("\r\nAllow: GET, HEAD, POST\r\n"));
+  EXPECT_THAT(post("/memory", "x"), StartsWith("HTTP/1.1 405 "));
+  const std::string get = http_get(admin_, "/drain");
+  EXPECT_THAT(get, StartsWith("HTTP/1.1 405 "));
+  EXPECT_THAT(get, HasSubstr("\r\nAllow: POST\r\n"));
+  EXPECT_THAT(post("/policy", std::string(2000, 'x')), StartsWith("HTTP/1.1 413 "));
+  EXPECT_THAT(ask("POST /drain HTTP/1.1\r\n\r\n"), StartsWith("HTTP/1.1 411 "));
+  EXPECT_EQ(json::parse(http_body(admin_, "/health")).at("status"), "ok");
+  EXPECT_EQ(json::parse(http_body(admin_, "/policy")).at("policy"), "semantic");
+}
+
+// What was taken is answered as it was recorded; whoever is cut short reads that the server went.
+TEST_F(Operations, ADrainUnderLoadChangesNoAnswerAndEndsTheServerAsSigtermDoes) {
+  const std::vector<trace::Trace> traces = record_programs();
+  Result<trace::Outcome> outcome = Error{ErrorCode::kCancelled, "it did not play"};
+  std::thread load([&] { outcome = play(traces, 100'000); });
+  const auto jobs_wait = [&] {
+    return json::parse(http_body(admin_, "/health")).at("queued_jobs").get<uint64_t>() >= 3;
+  };
+  while (!jobs_wait()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  const Ran drained = ctl("drain");
+  load.join();
+  EXPECT_EQ(drained.status, 0) << drained.output;
+  EXPECT_THAT(drained.output, StartsWith("draining: "));
+  EXPECT_TRUE(drained.output.ends_with("the server has ended\n")) << drained.output;
+  EXPECT_EQ(server_.wait(20'000), 0) << "it ends by itself, and well";
+  ASSERT_TRUE(outcome) << outcome.error().message;
+  for (const trace::Tally& tally : outcome->parts) {
+    EXPECT_EQ(tally.different, 0U) << tally.first_difference;
+    EXPECT_GT(tally.answers, 0U);
+    for (const auto& [code, count] : tally.errors) {
+      EXPECT_EQ(code, ErrorCode::kUnavailable) << tally.first_error;
+    }
+  }
+  EXPECT_FALSE(std::filesystem::exists(admin_.host));
+}
+
+}  // namespace
+}  // namespace djinn::testing
