@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <map>
 #include <memory>
 #include <random>
 #include <utility>
@@ -45,6 +46,8 @@ class Driver {
   void settle();
   void settle(size_t index);
   void give_turns();
+  // Tells players that were refused that they may come again.
+  void go_on(Clock::time_point now);
   [[nodiscard]] bool may_begin(size_t part) const;
   [[nodiscard]] bool over(Clock::time_point now) const;
   [[nodiscard]] Clock::duration patience(Clock::time_point now) const;
@@ -53,10 +56,13 @@ class Driver {
   const Load& load_;
   Outcome outcome_;
   std::mt19937_64 random_;
+  std::mt19937_64 seeds_;  // Of players. Apart, so that what falls due when depends on nothing.
   Clock::time_point start_;
   std::vector<PartState> parts_;
   std::deque<size_t> queue_;     // Seats that wait for their turn.
   std::vector<size_t> changed_;  // Seats to look at.
+  // Seats whose player was refused, by when it is due again; what has changed since is passed over.
+  std::multimap<Clock::time_point, size_t> refused_;
   uint32_t active_ = 0;
   uint32_t taken_ = 0;
   bool together_ = false;  // All sessions were connected at a time.
@@ -67,6 +73,7 @@ class Driver {
 Driver::Driver(const Load& load, std::unique_ptr<transport::Loop> loop)
     : load_(load),
       random_(load.seed),
+      seeds_(~load.seed),
       start_(Clock::now()),
       parts_(load.parts.size()),
       loop_(std::move(loop)) {
@@ -87,6 +94,7 @@ Result<Outcome> Driver::run() {
     if (over(now)) break;
     fall_due(now);
     fill_seats(now);
+    go_on(now);
     give_turns();
     const auto ran = loop_->run_once(changed_.empty() ? patience(now) : Clock::duration(0));
     if (!ran && ran.error().code != ErrorCode::kCancelled) return ran.error();
@@ -159,7 +167,9 @@ void Driver::begin(size_t seat, Clock::time_point due) {
     if (!std::exchange(seats_[seat].changed, true)) changed_.push_back(seat);
   };
   seats_[seat].player = std::make_unique<Player>(
-      *part.trace, PlayOptions{.token = part.token, .compare = load_.compare, .changed = changed},
+      *part.trace,
+      PlayOptions{
+          .token = part.token, .compare = load_.compare, .changed = changed, .seed = seeds_()},
       outcome_.parts[seats_[seat].part], due);
   seats_[seat].player->begin(*loop_, load_.server);
 }
@@ -174,6 +184,7 @@ void Driver::settle(size_t index) {
   seat.changed = false;
   if (seat.player == nullptr) return;
   if (!seat.player->ended()) {
+    if (const auto due = seat.player->due()) refused_.emplace(*due, index);
     if (seat.active && seat.player->resting()) {
       seat.active = false;
       --active_;
@@ -210,9 +221,18 @@ void Driver::give_turns() {
   }
 }
 
+void Driver::go_on(Clock::time_point now) {
+  while (!refused_.empty() && refused_.begin()->first <= now) {
+    Seat& seat = seats_[refused_.begin()->second];
+    refused_.erase(refused_.begin());
+    if (seat.player != nullptr) seat.player->go_on(now);
+  }
+}
+
 Clock::duration Driver::patience(Clock::time_point now) const {
   Clock::duration wait = kLook;
   for (const PartState& part : parts_) wait = std::min(wait, part.next_due - now);
+  if (!refused_.empty()) wait = std::min(wait, refused_.begin()->first - now);
   if (load_.seconds > 0) {
     const auto end =
         std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(load_.seconds));

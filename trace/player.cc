@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "client/session/hash_cache.h"
+#include "client/session/job_code.h"
 #include "serialization/codec/messages.h"
 
 namespace djinn::trace {
@@ -28,7 +29,12 @@ void send(transport::Connection& connection, FrameKind kind, const T& what, Byte
 }  // namespace
 
 Player::Player(const Trace& trace, PlayOptions options, Tally& tally, Clock::time_point due)
-    : trace_(trace), options_(std::move(options)), tally_(tally), due_(due), heard_(Clock::now()) {}
+    : trace_(trace),
+      options_(std::move(options)),
+      tally_(tally),
+      due_(due),
+      heard_(Clock::now()),
+      backoff_(options_.seed) {}
 
 Player::~Player() {
   if (!ended()) ++tally_.unfinished;
@@ -54,17 +60,21 @@ void Player::allow(uint32_t answers) {
 
 void Player::check_silence(Clock::time_point now) {
   const bool waits = state_ == State::kGreeting || (state_ == State::kPlaying && !resting());
+  if (backoff_.due()) heard_ = now;  // Nothing is due from the server.
   if (waits && now - heard_ > kSilenceMax) {
     fail({ErrorCode::kUnavailable, "the server was silent while an answer was due"});
+  } else if (waits && backoff_.since() && now - *backoff_.since() > kSilenceMax) {
+    fail({ErrorCode::kExhausted, "the server was too busy for a job for too long, and refused it " +
+                                     std::to_string(backoff_.refusals()) + " times"});
   }
 }
 
 // -- saying
 
 void Player::advance() {
-  if (state_ != State::kPlaying) return;
+  if (state_ != State::kPlaying || backoff_.due()) return;
   const auto said = trace_.said();
-  while (next_ < said.size()) {
+  while (next_ < said.size() && state_ == State::kPlaying) {
     if (!may_say(said[next_])) return;
     if (!said[next_].artifact) {
       say(said[next_]);
@@ -73,7 +83,8 @@ void Player::advance() {
     }
     ++next_;
   }
-  if (!asked_for_end_ && answers_ == trace_.answers().size()) ask_for_end();
+  if (state_ == State::kPlaying && !asked_for_end_ && answers_ == trace_.answers().size())
+    ask_for_end();
 }
 
 bool Player::may_say(const Said& said) const {
@@ -85,6 +96,7 @@ bool Player::may_say(const Said& said) const {
 }
 
 void Player::say(const Said& said) {
+  if (said.job != 0) return say_job(said);
   // The trace outlives the connection, so what is sent may be borrowed.
   connection_->send(said.kind, said.message, said.payload, [] {});
   tally_.sent_bytes += said.message.size() + said.payload.size();
@@ -92,11 +104,45 @@ void Player::say(const Said& said) {
     staged_bytes_ += said.payload.size();
     unconsumed_bytes_ += said.payload.size();
   }
-  if (said.job == 0) return;
+}
+
+void Player::say_job(const Said& said) {
   ++tally_.jobs;
   sent_job_ = said.job;
   sent_at_[said.job % kJobsInFlightMax] = Clock::now();
   staged_by_[said.job % kJobsInFlightMax] = std::exchange(unconsumed_bytes_, 0);
+  if (anew_) return say_anew(said.job);
+  connection_->send(said.kind, said.message, said.payload, [] {});
+  tally_.sent_bytes += said.message.size() + said.payload.size();
+}
+
+void Player::say_anew(uint32_t job) {
+  const auto spoken = trace_.spoken();
+  if (!spoken) return fail(spoken.error());
+  const SpokenJob& each = (*spoken)[job - 1];
+  const Bytes payload = trace_.said()[each.said].payload;
+  auto frame = client::encode_job(plans_, {.job = job,
+                                           .epoch = epoch_,
+                                           .has_payload = !payload.empty(),
+                                           .hash = each.hash,
+                                           .structure = each.structure,
+                                           .numbers = each.numbers});
+  if (!frame) return fail(frame.error());
+  const auto message = std::make_shared<const codec::Message>(std::move(frame->message));
+  connection_->send(frame->kind, message->bytes(), payload, [message] {});
+  tally_.sent_bytes += message->bytes().size() + payload.size();
+}
+
+void Player::go_on(Clock::time_point now) {
+  if (state_ != State::kPlaying || !backoff_.due() || *backoff_.due() > now) return;
+  backoff_.sent();
+  plans_.clear();
+  for (uint32_t job = refused_job_; job <= sent_job_ && state_ == State::kPlaying; ++job) {
+    ++tally_.repeats;
+    say_anew(job);
+  }
+  if (state_ == State::kPlaying && asked_for_end_) ask_for_counters();
+  advance();
 }
 
 bool Player::say_artifact(const Said& said) {
@@ -138,7 +184,11 @@ void Player::ask_for_end() {
   asked_for_end_ = true;
   const auto now = Clock::now();
   tally_.play.add(static_cast<uint64_t>((now - due_).count()));
-  send(*connection_, FrameKind::kStats, codec::StatsRequest{.tag = 1});
+  ask_for_counters();
+}
+
+void Player::ask_for_counters() {
+  send(*connection_, FrameKind::kStats, codec::StatsRequest{.tag = question_});
 }
 
 // -- hearing
@@ -199,12 +249,8 @@ Result<> Player::on_control(FrameKind kind, Bytes message) {
           goodbye.code == 0 ? ErrorCode::kUnavailable : static_cast<ErrorCode>(goodbye.code),
           "the server said goodbye: " + std::string(goodbye.message)};
     }
-    case FrameKind::kRefused: {
-      DJINN_TRY(const auto refused, codec::decode<codec::Refused>(message));
-      return Error{ErrorCode::kExhausted,
-                   "the server has too many jobs to wait for; a trace cannot come again in " +
-                       std::to_string(refused.retry_after_ms) + " ms, as a program does"};
-    }
+    case FrameKind::kRefused:
+      return on_refused(message);
     case FrameKind::kResync:
       return Error{ErrorCode::kInvalid, "the server does not understand the trace's numbers"};
     default:  // Heartbeats, and what no trace asks for.
@@ -222,6 +268,7 @@ Result<> Player::on_hello_reply(Bytes message) {
   in_flight_max_ =
       std::clamp<uint32_t>(reply.jobs_in_flight_max, 1, static_cast<uint32_t>(kJobsInFlightMax));
   staged_max_ = std::min(reply.staged_bytes_max, kStagedUploadBytesMax);
+  plans_.set_capacity(kPlanSlotsMax, reply.plan_bytes_max);
   artifact_key_.assign(reply.artifact_key.begin(), reply.artifact_key.end());
   state_ = State::kPlaying;
   options_.changed();
@@ -247,12 +294,29 @@ Result<> Player::on_failed(Bytes message) {
 
 Result<> Player::on_stats(Bytes message) {
   DJINN_TRY(const auto stats, codec::decode<codec::StatsReply>(message));
-  if (!asked_for_end_) return Unit{};
+  if (!asked_for_end_ || stats.tag != question_) return Unit{};
   ++tally_.plays;
   tally_.operators += stats.ops_executed;
   send(*connection_, FrameKind::kGoodbye, codec::Goodbye{});
   connection_->close(kLinger);
   state_ = State::kLeaving;
+  return Unit{};
+}
+
+// The server let in what it had asked for by then: a question for its counters came too early, and
+// is asked again behind what was refused.
+Result<> Player::on_refused(Bytes message) {
+  DJINN_TRY(const auto refused, codec::decode<codec::Refused>(message));
+  if (refused.job <= finished_job_ || refused.job > sent_job_) {
+    return Error{ErrorCode::kInvalid, "the server refused what nobody sent"};
+  }
+  ++tally_.refusals;
+  anew_ = true;
+  epoch_ = refused.epoch;
+  refused_job_ = refused.job;
+  backoff_.refused(refused.job, refused.retry_after_ms, Clock::now());
+  if (asked_for_end_) ++question_;
+  options_.changed();
   return Unit{};
 }
 
@@ -290,6 +354,7 @@ void Player::finish_through(uint32_t job) {
     ++finished_job_;
     staged_bytes_ -= std::exchange(staged_by_[finished_job_ % kJobsInFlightMax], 0);
   }
+  backoff_.ended_before(finished_job_ + 1);
 }
 
 // -- the end

@@ -3,8 +3,10 @@
 //
 // A frame goes out when the answers are there that the program had when it said it; nobody thinks
 // in between. The bounds that a client keeps (jobs in flight, staged bytes) are kept here, too.
-// Artifacts are offered under the server's names, and sent if it has them not. A play ends with a
-// question for the session's counters, which is answered when all its jobs have ended.
+// Artifacts are offered under the server's names, and sent if it has them not. What a busy server
+// refused is sent again as a client does it (client/session/backoff.h), in the words of a client
+// whose server has forgotten its plans. A play ends with a question for the session's counters,
+// which is answered when all its jobs have ended.
 // Ownership: borrows trace and tally; owns its connection, which must die before the loop.
 // Threading: the loop's thread.
 #pragma once
@@ -14,9 +16,12 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "client/session/backoff.h"
+#include "client/session/plan_cache.h"
 #include "serialization/base/limits.h"
 #include "serialization/transport/connection.h"
 #include "trace/tally.h"
@@ -30,8 +35,10 @@ struct PlayOptions {
   std::string token;  // Names the tenant; empty: anonymous.
   std::string app = "djinn-trace";
   bool compare = true;
-  // It was greeted, rests, or has ended. Called from the loop, so it must not destroy the player.
+  // It was greeted, rests, was refused, or has ended. Called from the loop, so it must not destroy
+  // the player.
   std::function<void()> changed = [] {};
+  uint64_t seed = 1;  // of the random part of its waits when it is refused
 };
 
 class Player final : private transport::FrameSink {
@@ -52,7 +59,11 @@ class Player final : private transport::FrameSink {
   }
   [[nodiscard]] bool ended() const { return state_ == State::kEnded; }
 
-  // A server that is silent for too long is gone.
+  // When it is to be told to `go_on`: it was refused, and what was is due again then.
+  [[nodiscard]] std::optional<Clock::time_point> due() const { return backoff_.due(); }
+  void go_on(Clock::time_point now);
+
+  // A server that is silent for too long is gone, and so is one that refuses a job for as long.
   void check_silence(Clock::time_point now);
 
  private:
@@ -61,10 +72,14 @@ class Player final : private transport::FrameSink {
   void advance();
   [[nodiscard]] bool may_say(const Said& said) const;
   void say(const Said& said);
+  void say_job(const Said& said);
+  // A job as to a server that has heard nothing before what was refused first.
+  void say_anew(uint32_t job);
   // Whether it was dealt with; else the server's answer to the offer must come first.
   bool say_artifact(const Said& said);
   void offer(size_t begin);
   void ask_for_end();
+  void ask_for_counters();
   void finish_through(uint32_t job);
 
   Result<std::span<std::byte>> on_message(const transport::FrameHeader& header,
@@ -73,6 +88,7 @@ class Player final : private transport::FrameSink {
   Result<> on_hello_reply(Bytes message);
   Result<> on_failed(Bytes message);
   Result<> on_stats(Bytes message);
+  Result<> on_refused(Bytes message);
   void on_payload() override;
   void on_closed(const Error& reason) override;
   void compare(uint16_t code, Bytes got);
@@ -93,6 +109,14 @@ class Player final : private transport::FrameSink {
   uint32_t finished_job_ = 0;
   uint32_t in_flight_max_ = 1;
   bool asked_for_end_ = false;
+  uint32_t question_ = 1;  // Its tag: answers to an earlier one came too early.
+
+  // Since the first refusal, and from then on:
+  bool anew_ = false;
+  client::Backoff backoff_;
+  client::PlanCache plans_;
+  uint16_t epoch_ = 0;
+  uint32_t refused_job_ = 0;  // It and all behind it are to be said again.
 
   // Of jobs in flight, by their number.
   std::array<Clock::time_point, kJobsInFlightMax> sent_at_;

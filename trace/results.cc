@@ -24,6 +24,8 @@ json to_json(const Tally& tally, double seconds) {
   return {{"plays", tally.plays},
           {"unfinished", tally.unfinished},
           {"jobs", tally.jobs},
+          {"refusals", tally.refusals},
+          {"repeats", tally.repeats},
           {"answers", tally.answers},
           {"answers_per_second", static_cast<double>(tally.answers) / seconds},
           {"different", tally.different},
@@ -56,6 +58,10 @@ void add_part(std::string& out, const std::string& part, const Tally& tally, dou
   add_latencies(out, "answer", tally.answer);
   add_latencies(out, "first answer", tally.first_answer);
   add_latencies(out, "play", tally.play);
+  if (tally.refusals > 0) {
+    out += "  " + std::to_string(tally.refusals) + " times a job was refused, and " +
+           std::to_string(tally.repeats) + " jobs were sent again\n";
+  }
   for (const auto& [code, count] : tally.errors) {
     out += "  " + std::to_string(count) + " ended with " + name(code) + "\n";
   }

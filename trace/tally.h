@@ -32,7 +32,9 @@ class Latencies {
 struct Tally {
   uint64_t plays = 0;       // from the first frame to the last answer
   uint64_t unfinished = 0;  // cut off when the time was over
-  uint64_t jobs = 0;
+  uint64_t jobs = 0;        // each once, however often it was sent
+  uint64_t refusals = 0;    // jobs that a busy server told to come again
+  uint64_t repeats = 0;     // jobs sent again for that: the refused, and those behind
   uint64_t answers = 0;
   uint64_t different = 0;                // answers that are not those of the trace
   uint64_t operators = 0;                // as the server counted them, in plays that are complete

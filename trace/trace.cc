@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <mutex>
 #include <tuple>
 #include <utility>
 
@@ -63,6 +64,19 @@ struct Trace::Record {
   Bytes message;
   Bytes payload;
 };
+
+struct Trace::Spoken {
+  std::once_flag once;
+  Result<std::vector<SpokenJob>> jobs = std::vector<SpokenJob>();
+};
+
+Trace::Trace() : spoken_(std::make_shared<Spoken>()) {}
+
+Result<std::span<const SpokenJob>> Trace::spoken() const {
+  std::call_once(spoken_->once, [this] { spoken_->jobs = understand(said_); });
+  if (!spoken_->jobs) return spoken_->jobs.error();
+  return std::span<const SpokenJob>(*spoken_->jobs);
+}
 
 Result<Trace> Trace::open(const std::string& path) {
   DJINN_TRY(auto file, client::MappedFile::open(path));

@@ -3,7 +3,8 @@
 //
 // Why at the door: what plays it needs no further checks, and a file that was cut short or damaged
 // is one sentence instead of a session that goes wrong in the middle.
-// Ownership: owns the mapping; Said and Answered view it. Threading: immutable.
+// Ownership: owns the mapping; Said and Answered view it. Threading: immutable; what is
+// understood late is so behind a lock.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +18,7 @@
 #include "serialization/transport/connection.h"
 #include "serialization/transport/frame.h"
 #include "trace/format.h"
+#include "trace/jobs.h"
 
 namespace djinn::trace {
 
@@ -52,11 +54,14 @@ class Trace {
   [[nodiscard]] std::span<const Answered> answers() const { return answers_; }
   [[nodiscard]] uint32_t jobs() const { return jobs_; }
   [[nodiscard]] uint64_t artifact_bytes() const { return artifact_bytes_; }
+  // All jobs without their history (trace/jobs.h). They are understood when somebody asks first,
+  // and kept, with all numbers of all of them.
+  [[nodiscard]] Result<std::span<const SpokenJob>> spoken() const;
   // Null: nobody asked for it.
   [[nodiscard]] const Answered* find(uint32_t job, uint16_t answer) const;
 
  private:
-  Trace() = default;
+  Trace();
 
   struct Record;
   Result<> add(const Record& record);
@@ -66,7 +71,9 @@ class Trace {
   Result<> add_job(uint32_t job, uint16_t epoch);
   Result<> index();
 
+  struct Spoken;
   std::shared_ptr<const void> owner_;
+  std::shared_ptr<Spoken> spoken_;  // Of all copies; filled once.
   codec::Hello hello_;
   bool greeted_ = false;
   std::vector<Said> said_;

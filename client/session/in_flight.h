@@ -17,7 +17,6 @@ struct Session::InFlight : std::enable_shared_from_this<Session::InFlight> {
   graph::PlanHash hash;
   std::shared_ptr<const graph::ByteString> structure;
   graph::SharedNumbers numbers;
-  graph::ByteString patch;
   std::vector<uint64_t> inline_uploads;
   uint64_t staged_bytes = 0;  // of the uploads that it consumes
   std::vector<PendingAnswer*> answers;

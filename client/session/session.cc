@@ -7,17 +7,15 @@
 
 #include "client/session/file_mapping.h"
 #include "client/session/in_flight.h"
+#include "client/session/job_code.h"
 #include "client/session/turn.h"
 #include "serialization/base/limits.h"
-#include "serialization/graph/packing.h"
 
 namespace djinn::client {
 
 using transport::FrameKind;
 
 namespace {
-
-constexpr size_t kPackFrom = 160;  // Shorter patches do not get smaller.
 
 Error unavailable(const std::string& address, const std::string& why) {
   return {ErrorCode::kUnavailable, "server " + address + ": " + why};
@@ -124,54 +122,27 @@ Result<> Session::submit(const graph::Flush& flush, std::vector<uint64_t> inline
 }
 
 Result<> Session::transmit(InFlight& job) {
-  CachedPlan* plan = plans_.find(job.hash, *job.structure);
-  if (plan == nullptr) return send_plan(job);
-  job.patch.clear();
-  plan->coder.encode(job.numbers, job.patch);
-  const uint32_t checksum = graph::checksum(*job.numbers);
-  if (job.patch.empty() && job.inline_uploads.empty()) {
-    const codec::Message step = codec::encode(codec::Step{
-        .job = job.job, .checksum = checksum, .plan_slot = plan->slot, .epoch = epoch_});
-    connection_->send(FrameKind::kStep, step.bytes(), {}, nullptr);
+  DJINN_TRY(JobFrame frame, encode_job(plans_, {.job = job.job,
+                                                .epoch = epoch_,
+                                                .has_payload = !job.inline_uploads.empty(),
+                                                .hash = job.hash,
+                                                .structure = job.structure,
+                                                .numbers = job.numbers}));
+  if (frame.kind == FrameKind::kStep) {
+    connection_->send(frame.kind, frame.message.bytes(), {}, nullptr);
     counters_.steps++;
     return {};
   }
-  const bool packed = job.patch.size() >= kPackFrom;
-  if (packed) job.patch = graph::pack(job.patch);
-  send_job(job, {.job = job.job,
-                 .checksum = checksum,
-                 .plan_slot = plan->slot,
-                 .epoch = epoch_,
-                 .patch_packed = packed,
-                 .patch = job.patch});
-  return {};
-}
-
-Result<> Session::send_plan(InFlight& job) {
-  DJINN_TRY(CachedPlan* const plan, plans_.insert(job.structure));
-  job.patch.clear();
-  plan->coder.encode(job.numbers, job.patch);
-  const graph::ByteString structure = graph::pack(*job.structure);
-  job.patch = graph::pack(job.patch);
-  send_job(job, {.job = job.job,
-                 .checksum = graph::checksum(*job.numbers),
-                 .plan_slot = plan->slot,
-                 .epoch = epoch_,
-                 .patch_packed = true,
-                 .plan_packed = true,
-                 .patch = job.patch,
-                 .plan = structure});
-  counters_.plans++;
-  counters_.plan_bytes += structure.size() + job.patch.size();
-  counters_.plan_ops += job.entries;
-  return {};
-}
-
-void Session::send_job(InFlight& job, const codec::Job& message) {
+  if (frame.plan_bytes > 0) {
+    counters_.plans++;
+    counters_.plan_bytes += frame.plan_bytes;
+    counters_.plan_ops += job.entries;
+  }
   // The message and the uploads are borrowed by the connection: the callback keeps them.
-  auto encoded = std::make_shared<const codec::Message>(codec::encode(message));
-  connection_->send(FrameKind::kJob, encoded->bytes(), std::as_bytes(std::span(job.inline_uploads)),
-                    [encoded, keep = job.shared_from_this()] {});
+  const auto message = std::make_shared<const codec::Message>(std::move(frame.message));
+  connection_->send(frame.kind, message->bytes(), std::as_bytes(std::span(job.inline_uploads)),
+                    [message, keep = job.shared_from_this()] {});
+  return {};
 }
 
 Result<> Session::wait(PendingAnswer& answer) {

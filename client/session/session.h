@@ -139,8 +139,6 @@ class Session : private transport::FrameSink {
   Result<> say_hello();
   Result<> exchange_operators();
   Result<> transmit(InFlight& job);
-  Result<> send_plan(InFlight& job);
-  void send_job(InFlight& job, const codec::Job& message);
   Result<> offer(std::span<const UploadSource> sources, std::vector<bool>& have);
   Result<> send_upload(const UploadSource& source, bool artifact);
   Result<> wait_for_staging_room(uint64_t bytes);

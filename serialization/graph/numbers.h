@@ -23,6 +23,9 @@ namespace djinn::graph {
 using Numbers = std::vector<int64_t>;
 using SharedNumbers = std::shared_ptr<const Numbers>;
 
+// A number's gap and difference in a patch take at most this.
+inline constexpr size_t kPatchBytesPerNumberMax = 16;
+
 // The low 32 bits of XXH3-64 over the vector's bytes.
 [[nodiscard]] uint32_t checksum(std::span<const int64_t> numbers);
 

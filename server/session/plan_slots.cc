@@ -11,8 +11,6 @@
 namespace djinn::server {
 namespace {
 
-// A number's gap and difference in a patch take at most this.
-constexpr size_t kPatchBytesPerNumberMax = 16;
 // A plan in memory may be so much larger than what it is charged for; an honest one is about equal.
 constexpr uint64_t kPlanGrowthMax = 8;
 
@@ -33,7 +31,7 @@ Result<std::optional<PlanSlots::Decoded>> PlanSlots::decode(const codec::Job& jo
   if (!job.patch_packed) return predict(*slot, job.patch, job.checksum);
   const size_t numbers = slot->coder->plan().kinds.size();
   DJINN_TRY(const graph::ByteString patch,
-            graph::unpack(job.patch, numbers * kPatchBytesPerNumberMax));
+            graph::unpack(job.patch, numbers * graph::kPatchBytesPerNumberMax));
   return predict(*slot, patch, job.checksum);
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A training loop and a decoding loop, recorded from real programs with one server and said again
 // to another: from one session, from eight and from sixty-four, every answer is the one that the
-// program got, bit by bit.
+// program got, bit by bit; also from a server that has room for one job and refuses the others.
 #include <sys/wait.h>
 
 #include <array>
@@ -11,6 +11,7 @@
 
 #include <gtest/gtest.h>
 
+#include "server/ctl/get.h"
 #include "tests/support/server_process.h"
 #include "trace/driver.h"
 #include "trace/record.h"
@@ -70,6 +71,38 @@ TEST_P(Traces, OfARealProgramAreAnsweredTheSameInAnyNumberOfSessions) {
     EXPECT_GT(tally.operators, 0U);
     EXPECT_EQ(tally.operators, sessions * operators) << "each session computed by itself";
   }
+}
+
+// djinn_refusals_total{reason="queue"}, which is all that such a server can refuse.
+uint64_t refusals(const transport::Address& admin) {
+  const auto page = ctl::get(admin, "/metrics", std::chrono::seconds(10));
+  EXPECT_TRUE(page) << page.error().message;
+  const std::string name = "djinn_refusals_total{reason=\"queue\"} ";
+  const size_t at = page ? page->find(name) : std::string::npos;
+  return at == std::string::npos ? UINT64_MAX : std::stoull(page->substr(at + name.size()));
+}
+
+TEST_P(Traces, AreAnsweredTheSameByAServerInWhichOneJobMayWait) {
+  const std::string path = recorded(GetParam());
+  const auto trace = Trace::open(path);
+  ASSERT_TRUE(trace) << trace.error().message;
+  std::remove(path.c_str());
+  const transport::Address admin{
+      .kind = transport::Address::Kind::kUnix,
+      .host = ::testing::TempDir() + "/busy-" + std::to_string(getpid()) + ".sock"};
+  const ServerProcess busy(
+      {"--threads", "1", "--log-level", "warn", "--queue", "1", "--admin", admin.text()});
+  constexpr uint32_t kPlays = 12;
+  const auto outcome =
+      trace::drive({.server = transport::parse_address(busy.address()).value(),
+                    .parts = {{.trace = &*trace, .sessions = kPlays / 2, .plays = kPlays}}});
+  ASSERT_TRUE(outcome) << outcome.error().message;
+  const Tally& tally = outcome->parts[0];
+  EXPECT_EQ(tally.plays, kPlays) << tally.first_error;
+  EXPECT_EQ(tally.different, 0U) << tally.first_difference;
+  EXPECT_EQ(tally.answers, kPlays * trace->answers().size());
+  EXPECT_EQ(tally.jobs, kPlays * trace->jobs());
+  EXPECT_EQ(refusals(admin), tally.refusals) << "the server and the players count the same";
 }
 
 using Words = std::vector<std::string>;

@@ -3,19 +3,12 @@
 // and what goes wrong is counted by its code.
 #include <gmock/gmock.h>
 
-#include <atomic>
-#include <cstring>
 #include <sstream>
-#include <stdexcept>
-#include <thread>
 
 #include <gtest/gtest.h>
 
 #include "client/session/hash_cache.h"
-#include "tests/support/test_server.h"
-#include "trace/driver.h"
-#include "trace/recorder.h"
-#include "trace/trace.h"
+#include "tests/trace/recording.h"
 
 namespace djinn::trace {
 namespace {
@@ -27,51 +20,6 @@ using testing::WireClient;
 
 constexpr int64_t kSize = 1 << 12;
 constexpr int kSteps = 20;
-
-// A trace in memory.
-struct Recording {
-  std::vector<uint64_t> words;
-  Result<> verdict = Unit{};
-
-  [[nodiscard]] Trace trace() const {
-    auto trace = Trace::read(std::as_bytes(std::span(words)), nullptr);
-    if (!trace) throw std::runtime_error(trace.error().message);
-    return std::move(*trace);
-  }
-};
-
-Recording in_memory(const std::string& text) {
-  Recording recording;
-  recording.words.resize(text.size() / sizeof(uint64_t));
-  std::memcpy(recording.words.data(), text.data(), text.size());
-  return recording;
-}
-
-// The recorder turns on a thread of its own while `program` talks to it.
-Recording record(const transport::Address& server,
-                 const std::function<void(const transport::Address&)>& program) {
-  std::ostringstream out;
-  Writer writer(out);
-  Result<> verdict = Unit{};
-  auto loop = transport::make_loop({}).value();
-  auto recorder = Recorder::make(*loop, server, writer).value();
-  std::atomic<bool> done = false;
-  std::thread thread([&] {
-    while (!done || (!recorder->ended() && recorder->verdict())) {
-      (void)loop->run_once(std::chrono::milliseconds(1));
-    }
-    verdict = recorder->verdict();
-    recorder.reset();
-    loop.reset();
-  });
-  program(transport::parse_address(recorder->address()).value());
-  done = true;
-  thread.join();
-  EXPECT_TRUE(writer.finish());
-  Recording recording = in_memory(out.str());
-  recording.verdict = std::move(verdict);
-  return recording;
-}
 
 // Brings weights as an artifact and adds them again and again: sums that grow.
 void talk(const transport::Address& address, float weight = 1.5F) {
@@ -112,14 +60,6 @@ void talk(const transport::Address& address, float weight = 1.5F) {
 
 Recording recorded(TestServer& server) {
   return record(server.tcp, [](const auto& address) { talk(address); });
-}
-
-Outcome play(const TestServer& server, Part part, Load load = {}) {
-  load.server = server.tcp;
-  load.parts = {std::move(part)};
-  auto outcome = drive(load);
-  EXPECT_TRUE(outcome) << outcome.error().message;
-  return std::move(*outcome);
 }
 
 TEST(AReplay, GetsTheAnswersThatWereRecordedFromAnyNumberOfSessions) {
