@@ -143,8 +143,8 @@ Uring::Wait Uring::enter(bool wait, std::chrono::nanoseconds timeout) {
   if (std::exchange(disabled_, false) && enable(ring_) != 0) return Wait::kFailed;
   constexpr unsigned kHasWork = IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW;
   const unsigned submit = publish();
-  reap();
-  wait = wait && completions_.empty();
+  reap();  // Also an alarm that rang meanwhile: nobody waits for it then.
+  wait = wait && may_wait();
   const bool has_work = (io_uring_smp_load_acquire(ring_.sq.kflags) & kHasWork) != 0;
   if (submit == 0 && !wait && !has_work) return Wait::kCompleted;
   const Wait result = submit_all(submit, wait, timeout);
@@ -163,7 +163,9 @@ Uring::Wait Uring::enter_until(std::chrono::steady_clock::time_point deadline) {
       left = std::max<std::chrono::nanoseconds>(deadline - std::chrono::steady_clock::now(),
                                                 std::chrono::nanoseconds{0});
     }
+    counts_on_alarm_ = by_alarm;
     const Wait outcome = enter(true, left);
+    counts_on_alarm_ = false;
     if (!by_alarm || !completions_.empty()) return outcome;
     const auto now = std::chrono::steady_clock::now();
     // A timer that fires ends the wait a moment before its completion is there. That looks like a
@@ -212,7 +214,7 @@ Uring::Wait Uring::submit_all(unsigned submit, bool wait, std::chrono::nanosecon
       return over ? Wait::kTimedOut : Wait::kInterrupted;
     }
     failures += result <= 0 ? 1 : 0;
-    wait = wait && completions_.empty();
+    wait = wait && may_wait();
   }
   return Wait::kFailed;
 }

@@ -71,6 +71,10 @@ class Uring {
   int enter_once(unsigned submit, bool wait, std::chrono::nanoseconds timeout);
 
   bool set_alarm(std::chrono::steady_clock::time_point deadline);
+  // Nothing is there to return with, and what is to end the wait has not happened already.
+  [[nodiscard]] bool may_wait() const {
+    return completions_.empty() && (!counts_on_alarm_ || alarm_set_);
+  }
 
   io_uring ring_{};
   bool ring_made_ = false;
@@ -79,6 +83,7 @@ class Uring {
   uint64_t enters_ = 0;
   UringOp alarm_;
   bool alarm_set_ = false;
+  bool counts_on_alarm_ = false;  // The wait under way has no other end.
   std::chrono::steady_clock::time_point alarm_at_;
   __kernel_timespec alarm_time_{};
   std::deque<UringCompletion> completions_;

@@ -49,6 +49,29 @@ TEST_P(Waiting, IsNotMistakenForASignalWhenItsTimerFires) {
   }
 }
 
+// Its timer of before has fired by then, which is not the end of this wait.
+TEST_P(Waiting, EndsAtItsTimeoutThoughAnEarlierOneRanOutWhileNobodyWaited) {
+  Pair pair(GetParam());
+  pair.run_until([] { return false; }, 5ms);
+  for (int i = 0; i < 3; ++i) {
+    pair.client_loop->wake();
+    ASSERT_EQ(Pair::value(pair.client_loop->run_once(30ms)), 0U);
+    std::this_thread::sleep_for(60ms);
+    std::atomic<bool> ended = false;
+    std::thread rescue([&] {
+      for (int ms = 0; ms < 5000 && !ended; ++ms) std::this_thread::sleep_for(1ms);
+      if (!ended) pair.client_loop->wake();
+    });
+    const auto start = Clock::now();
+    EXPECT_EQ(Pair::value(pair.client_loop->run_once(40ms)), 0U);
+    const auto waited = Clock::now() - start;
+    ended = true;
+    rescue.join();
+    EXPECT_GE(waited, 40ms);
+    EXPECT_LT(waited, 4s);
+  }
+}
+
 TEST_P(Waiting, EndsWhenAnotherThreadWakesTheLoop) {
   Pair pair(GetParam());
   pair.run_until([] { return false; }, 5ms);
