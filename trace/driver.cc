@@ -27,6 +27,7 @@ struct Seat {
 
 struct PartState {
   uint64_t begun = 0;
+  uint32_t taken = 0;  // seats
   uint32_t errors_in_a_row = 0;
   uint64_t errors_seen = 0;
   Clock::time_point next_due;
@@ -114,9 +115,9 @@ bool Driver::over(Clock::time_point now) const {
   if (load_.seconds > 0 && now - start_ >= std::chrono::duration<double>(load_.seconds)) {
     return true;
   }
-  if (taken_ > 0) return false;
   for (size_t part = 0; part < parts_.size(); ++part) {
-    if (may_begin(part) || !parts_[part].due.empty()) return false;
+    const bool goes_on = parts_[part].taken > 0 || may_begin(part) || !parts_[part].due.empty();
+    if (goes_on && !load_.parts[part].background) return false;
   }
   return true;
 }
@@ -161,6 +162,7 @@ void Driver::fill_seats(Clock::time_point now) {
 void Driver::begin(size_t seat, Clock::time_point due) {
   const Part& part = load_.parts[seats_[seat].part];
   ++parts_[seats_[seat].part].begun;
+  ++parts_[seats_[seat].part].taken;
   ++taken_;
   outcome_.sessions_most = std::max(outcome_.sessions_most, taken_);
   const auto changed = [this, seat] {
@@ -196,6 +198,7 @@ void Driver::settle(size_t index) {
   seat.player.reset();
   --taken_;
   PartState& part = parts_[seat.part];
+  --part.taken;
   part.free.push_back(index);
   const Tally& tally = outcome_.parts[seat.part];
   uint64_t errors = 0;

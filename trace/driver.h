@@ -26,6 +26,7 @@ struct Part {
   uint32_t sessions = 1;        // at most; each a connection
   double rate = 0;              // plays per second that fall due; 0: closed
   uint64_t plays = UINT64_MAX;  // in total
+  bool background = false;      // Goes on only until the others have ended, and is cut off then.
 };
 
 struct Load {

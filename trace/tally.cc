@@ -19,6 +19,12 @@ void Latencies::add(uint64_t ns) {
   most_ns_ = std::max(most_ns_, ns);
 }
 
+void Latencies::add(const Latencies& others) {
+  for (size_t step = 0; step < kSteps; ++step) steps_[step] += others.steps_[step];
+  count_ += others.count_;
+  most_ns_ = std::max(most_ns_, others.most_ns_);
+}
+
 double Latencies::percentile(double share) const {
   if (count_ == 0) return 0;
   const auto rank = static_cast<uint64_t>(std::ceil(share * static_cast<double>(count_)));

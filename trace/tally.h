@@ -17,6 +17,7 @@ namespace djinn::trace {
 class Latencies {
  public:
   void add(uint64_t ns);
+  void add(const Latencies& others);
   [[nodiscard]] uint64_t count() const { return count_; }
   // Milliseconds; `share` in [0, 1]. 0 if there are none.
   [[nodiscard]] double percentile(double share) const;

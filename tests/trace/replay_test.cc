@@ -244,6 +244,19 @@ TEST(AReplay, LetsPlaysFallDueAtARateAndCountsFromThen) {
   EXPECT_LE(cut.seconds, 1.0);
 }
 
+TEST(AReplay, InTheBackgroundGoesOnUntilTheOthersHaveEnded) {
+  TestServer server;
+  const Recording recording = recorded(server);
+  const Trace trace = recording.trace();
+  const auto outcome = drive({.server = server.tcp,
+                              .parts = {{.trace = &trace, .sessions = 2, .plays = 30},
+                                        {.trace = &trace, .sessions = 8, .background = true}}});
+  ASSERT_TRUE(outcome) << outcome.error().message;
+  EXPECT_EQ(outcome->parts[0].plays, 30U) << outcome->parts[0].first_error;
+  EXPECT_GT(outcome->parts[1].answers, 0U);
+  EXPECT_LE(outcome->parts[1].unfinished, 8U);
+}
+
 TEST(ARecording, OfNoSessionOrOfTwoSaysSo) {
   TestServer server;
   const Recording none =

@@ -27,5 +27,16 @@ TEST(Latencies, HoldWhatIsShorterOrLongerThanTheirSteps) {
   EXPECT_GT(latencies.percentile(1), 60e3);
 }
 
+TEST(Latencies, OfSeveralTalliesAreThoseOfAllTogether) {
+  Latencies some;
+  Latencies others;
+  for (uint64_t ms = 1; ms <= 90; ++ms) some.add(ms * 1'000'000);
+  for (uint64_t ms = 91; ms <= 100; ++ms) others.add(ms * 1'000'000);
+  some.add(others);
+  EXPECT_EQ(some.count(), 100U);
+  EXPECT_NEAR(some.percentile(0.95), 95, 1);
+  EXPECT_EQ(some.most(), 100);
+}
+
 }  // namespace
 }  // namespace djinn::trace
