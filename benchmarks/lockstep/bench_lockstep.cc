@@ -23,7 +23,7 @@
 #include "benchmarks/memory/servers.h"
 #include "client/djinn.h"
 #include "examples/generation.h"
-#include "server/ctl/get.h"
+#include "server/ctl/ask.h"
 
 namespace djinn::benchmarks {
 namespace {

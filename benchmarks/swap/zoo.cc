@@ -19,7 +19,7 @@
 
 #include "benchmarks/harness/statistics.h"
 #include "benchmarks/swap/bench.h"
-#include "server/ctl/get.h"
+#include "server/ctl/ask.h"
 
 namespace djinn::benchmarks {
 namespace {

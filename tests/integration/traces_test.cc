@@ -11,7 +11,7 @@
 
 #include <gtest/gtest.h>
 
-#include "server/ctl/get.h"
+#include "server/ctl/ask.h"
 #include "tests/support/server_process.h"
 #include "trace/driver.h"
 #include "trace/record.h"
