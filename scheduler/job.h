@@ -56,6 +56,12 @@ class JobRing {
     return jobs_[first_];
   }
 
+  // The one behind so many others.
+  [[nodiscard]] const JobInfo& at(size_t i) const {
+    assert(i < count_);
+    return jobs_[(first_ + i) % jobs_.size()];
+  }
+
   void push(const JobInfo& job) {
     if (count_ == jobs_.size()) grow();
     jobs_[(first_ + count_) % jobs_.size()] = job;

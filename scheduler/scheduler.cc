@@ -12,7 +12,9 @@ namespace {
 constexpr uint64_t kGapNewShare = 8;        // A gap moves the mean by an eighth.
 constexpr uint64_t kGapMaxNs = 10'000'000;  // A longer one is a new request, not a gap.
 
-Class class_of(const Lane& lane) { return std::max(lane.job().wanted, lane.tenant->terms.ceiling); }
+Class class_of(const JobInfo& job, const Tenant& tenant) {
+  return std::max(job.wanted, tenant.terms.ceiling);
+}
 
 }  // namespace
 
@@ -49,17 +51,19 @@ Scheduler::Turn Scheduler::take(uint64_t now_ns) {
   Lane& lane = *choice.lane;
   assert(!lane.running && !lane.paused);
   note(lane, choice.why, now_ns);
-  run(lane);
+  run(lane, now_ns);
   return {.session = lane.session, .hold_until_ns = 0};
 }
 
-void Scheduler::run(Lane& lane) {
+void Scheduler::run(Lane& lane, uint64_t now_ns) {
   withdraw(lane);
   lane.running = true;
   --waiting_;
   --lane.tenant->waiting;
   if (std::exchange(lane.begun, true)) return;
   lane.company = lane.job().company;
+  const uint64_t arrived_ns = std::min(lane.job().arrived_ns, now_ns);
+  waits_[static_cast<size_t>(lane.in_class)].add(now_ns - arrived_ns);
 }
 
 void Scheduler::join(SessionId first, size_t most, uint64_t now_ns, std::vector<SessionId>& mates) {
@@ -75,7 +79,7 @@ void Scheduler::join(SessionId first, size_t most, uint64_t now_ns, std::vector<
       if (belongs(lane) && (best == nullptr || policy_->before(lane, *best))) best = &lane;
     }
     if (best == nullptr) return;
-    run(*best);
+    run(*best, now_ns);
     mates.push_back(best->session);
   }
   for (auto& [session, lane] : lanes_) {  // For them there was no room.
@@ -169,7 +173,8 @@ void Scheduler::ran(SessionId session, const JobInfo& job, uint64_t used_ns, uin
   Lane& lane = lanes_.at(session);
   assert(lane.jobs.empty());
   note_gap(lane, job.arrived_ns);
-  lane.in_class = std::max(job.wanted, lane.tenant->terms.ceiling);
+  lane.in_class = class_of(job, *lane.tenant);
+  waits_[static_cast<size_t>(lane.in_class)].add(0);
   ++lane.tenant->jobs;
   charge(session, used_ns);
   note_rest(lane, now_ns);
@@ -247,6 +252,16 @@ size_t Scheduler::waiting(SessionId session) const {
   return at->second.jobs.size() - (at->second.running ? 1 : 0);
 }
 
+std::array<uint64_t, kClasses> Scheduler::queued() const {
+  std::array<uint64_t, kClasses> out{};
+  for (const auto& [session, lane] : lanes_) {
+    for (size_t i = lane.running ? 1 : 0; i < lane.jobs.size(); ++i) {
+      ++out[static_cast<size_t>(class_of(lane.jobs.at(i), *lane.tenant))];
+    }
+  }
+  return out;
+}
+
 std::vector<Decided> Scheduler::decisions() const {
   std::vector<Decided> out;
   const uint64_t kept = std::min<uint64_t>(decisions_, kDecisionsKept);
@@ -258,7 +273,7 @@ std::vector<Decided> Scheduler::decisions() const {
 
 void Scheduler::offer(Lane& lane, uint64_t now_ns) {
   if (lane.candidate || lane.running || lane.paused || lane.jobs.empty()) return;
-  lane.in_class = class_of(lane);
+  lane.in_class = class_of(lane.job(), *lane.tenant);
   const uint64_t company = lane.begun ? 0 : lane.job().company;
   const bool was_late = std::exchange(lane.late, false);
   if (was_late) --late_;

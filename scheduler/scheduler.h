@@ -21,6 +21,7 @@
 
 #include "scheduler/lane.h"
 #include "scheduler/policy.h"
+#include "scheduler/waits.h"
 
 namespace djinn::sched {
 
@@ -88,6 +89,10 @@ class Scheduler {
   [[nodiscard]] const std::map<std::string, Tenant, std::less<>>& tenants() const {
     return tenants_;
   }
+  // By class, of the jobs of now: those that do not run.
+  [[nodiscard]] std::array<uint64_t, kClasses> queued() const;
+  // By class, since the start: how long each job waited for its first turn.
+  [[nodiscard]] const std::array<Waits, kClasses>& waits() const { return waits_; }
   // Oldest first.
   [[nodiscard]] std::vector<Decided> decisions() const;
 
@@ -95,7 +100,7 @@ class Scheduler {
   Tenant& tenant(std::string_view name);
   void offer(Lane& lane, uint64_t now_ns);
   void withdraw(Lane& lane);
-  void run(Lane& lane);
+  void run(Lane& lane, uint64_t now_ns);
   // A session that is not paused has begun a job of that company and class, and has not ended it.
   [[nodiscard]] bool amid(uint64_t company, Class in_class) const;
   // Whoever waits for the company's next step need not any more, unless it is still amid one.
@@ -112,6 +117,7 @@ class Scheduler {
   size_t waiting_ = 0;  // jobs that do not run
   size_t candidates_ = 0;
   size_t late_ = 0;
+  std::array<Waits, kClasses> waits_;
   std::array<Decided, kDecisionsKept> decided_;
   uint64_t decisions_ = 0;
 };

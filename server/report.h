@@ -54,6 +54,7 @@ struct TenantReport {
   sched::Terms terms = {};
   uint64_t sessions_max = 0;  // 0: no limit
   uint64_t used_ns = 0;       // device time since the server's start
+  uint64_t all_jobs = 0;      // that have ended since then, of whatever session
 
   void add(const SessionReport& session) {
     ++sessions;
@@ -71,6 +72,7 @@ struct ServerReport {
   uint64_t up_ns = 0;
   bool draining = false;
   std::string policy = {};
+  Runner::Load load = {};
   std::vector<SessionReport> sessions;  // oldest first
   std::vector<TenantReport> tenants;    // by name; also those that have no session any more
   std::vector<PlanReport> plans = {};   // the most used first

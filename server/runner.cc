@@ -90,6 +90,7 @@ bool Runner::try_run(SessionId session, Task& task, std::vector<Report>& reports
   note_time(task, used_ns, used_ns);
   reports.push_back(*reporter.take_last(nullptr));
   MutexLock lock(mutex_);
+  used_ns_ += used_ns;
   queue_.ran(session, job_info(*lane, task, begin_ns), used_ns, begin_ns + used_ns);
   busy_ = false;
   if (has_work()) wanted_.notify_one();
@@ -117,7 +118,7 @@ std::vector<Runner::TenantUse> Runner::tenant_uses() {
   MutexLock lock(mutex_);
   std::vector<TenantUse> out;
   for (const auto& [name, tenant] : queue_.tenants()) {
-    out.push_back({.tenant = name, .used_ns = tenant.used_ns});
+    out.push_back({.tenant = name, .used_ns = tenant.used_ns, .jobs = tenant.jobs});
   }
   return out;
 }
@@ -185,6 +186,13 @@ void Runner::take_reports(std::vector<Report>& reports) {
 bool Runner::idle() {
   MutexLock lock(mutex_);
   return !busy_ && on_device_ == 0 && queue_.waiting() == 0 && closed_.empty();
+}
+
+Runner::Load Runner::load() {
+  MutexLock lock(mutex_);
+  const uint64_t running_ns = chunk_since_ns_ == 0 ? 0 : now_ns() - chunk_since_ns_;
+  busy_shown_ns_ = std::max(busy_shown_ns_, used_ns_ + running_ns);
+  return {.busy_ns = busy_shown_ns_, .queued = queue_.queued(), .waits = queue_.waits()};
 }
 
 LockstepStats Runner::lockstep_stats() {
@@ -281,6 +289,7 @@ void Runner::take_turn(Due& due) {
   hold_until_ns_ = turn.hold_until_ns;
   if (!turn.session) return;
   join(due, *turn.session, now);
+  if (!device_.works_on_its_own()) chunk_since_ns_ = now;
   for (const std::shared_ptr<Lane>& lane : due.lanes) {
     ++on_device_;
     if (std::exchange(lane->amid, true)) continue;

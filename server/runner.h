@@ -14,6 +14,7 @@
 // Threading: everything but the device's work is called by the I/O thread.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <condition_variable>
 #include <deque>
@@ -88,8 +89,16 @@ class Runner {
   struct TenantUse {
     std::string tenant;
     uint64_t used_ns = 0;
+    uint64_t jobs = 0;  // that have ended
   };
   [[nodiscard]] std::vector<TenantUse> tenant_uses();
+  struct Load {
+    uint64_t busy_ns = 0;  // of the device, since the start; what runs now counts already. Never
+                           // less than it was, so what was between two looks is a difference.
+    std::array<uint64_t, sched::kClasses> queued = {};  // jobs that wait, by class
+    std::array<sched::Waits, sched::kClasses> waits = {};
+  };
+  [[nodiscard]] Load load();
   // Only while the session is open.
   [[nodiscard]] ReplayStats stats(SessionId session);
   [[nodiscard]] LockstepStats lockstep_stats();
@@ -151,6 +160,7 @@ class Runner {
   // Until when the device rests since others of the company that waits will come; 0: it does not.
   [[nodiscard]] uint64_t gather(uint64_t now) REQUIRES(mutex_);
   void join(Due& due, SessionId first, uint64_t now) REQUIRES(mutex_);
+  void charge(SessionId session, uint64_t used_ns) REQUIRES(mutex_);
   // Its plan's jobs take so long.
   static void note_time(const Task& task, uint64_t used_ns, uint64_t occupied_ns);
   static void note_operator(const Task& task, const Chunk& chunk);
@@ -191,6 +201,9 @@ class Runner {
   std::vector<SessionId> mates_ GUARDED_BY(mutex_);
   uint64_t held_since_ns_ GUARDED_BY(mutex_) = 0;   // 0: nobody is waited for.
   uint64_t hold_until_ns_ GUARDED_BY(mutex_) = 0;   // No job begins before.
+  uint64_t used_ns_ GUARDED_BY(mutex_) = 0;         // device time, by whomever
+  uint64_t chunk_since_ns_ GUARDED_BY(mutex_) = 0;  // The thread runs a chunk; 0: it does not.
+  uint64_t busy_shown_ns_ GUARDED_BY(mutex_) = 0;   // the last Load's
   uint64_t device_free_ns_ GUARDED_BY(mutex_) = 0;  // The last job that was left to it ended then.
   std::vector<std::shared_ptr<Lane>> closed_ GUARDED_BY(mutex_);  // To be destroyed.
   std::vector<std::shared_ptr<Lane>> shrinking_ GUARDED_BY(mutex_);

@@ -59,6 +59,7 @@ void Runner::finish(Lanes lanes, uint64_t used_ns, uint64_t now) {
   {
     MutexLock lock(mutex_);
     busy_ = false;
+    chunk_since_ns_ = 0;
     const uint64_t group = lanes.size() > 1 ? ++groups_ : 0;
     for (size_t i = 0; i < lanes.size(); ++i) {
       if (members_[i].whole) {
@@ -76,7 +77,7 @@ void Runner::finish(Lanes lanes, uint64_t used_ns, uint64_t now) {
 
 void Runner::give_way(const Lane& lane, uint64_t used_ns, uint64_t now, uint64_t group) {
   --on_device_;
-  queue_.charge(lane.session, used_ns);
+  charge(lane.session, used_ns);
   queue_.yield(lane.session, now, group);
 }
 
@@ -87,7 +88,7 @@ void Runner::leave_lane(Lane& lane, bool ended, uint64_t used_ns, uint64_t now) 
   if (job->company != 0 && lane.tasks.empty() && lanes_.contains(lane.session)) {
     gathering_.ended(lane.session, job->company, job->occupied_ns, now);
   }
-  if (ended) queue_.charge(lane.session, used_ns);
+  if (ended) charge(lane.session, used_ns);
   queue_.done(lane.session, now);
   if (ended) --on_device_;
 }
@@ -102,11 +103,16 @@ std::optional<Report> Runner::end(Begun& job) {
 void Runner::left(Report last, uint64_t begin_ns) {
   MutexLock lock(mutex_);         // Who hears of the end finds the job gone.
   const uint64_t now = now_ns();  // The device runs one job after another.
-  queue_.charge(last.session, now - std::max(begin_ns, device_free_ns_));
+  charge(last.session, now - std::max(begin_ns, device_free_ns_));
   device_free_ns_ = now;
   publish(std::move(last));
   --on_device_;
   device_done_.notify_all();
+}
+
+void Runner::charge(SessionId session, uint64_t used_ns) {
+  used_ns_ += used_ns;
+  queue_.charge(session, used_ns);
 }
 
 void Runner::note_time(const Task& task, uint64_t used_ns, uint64_t occupied_ns) {

@@ -36,6 +36,7 @@ ServerReport Server::look() {
                    .up_ns = now - born_ns_,
                    .draining = stage_ != Stage::kServing,
                    .policy = runner_.policy(),
+                   .load = runner_.load(),
                    .sessions = {},
                    .tenants = {},
                    .plans = plans_.report(),
@@ -62,6 +63,7 @@ void Server::look_at_tenants(ServerReport& out, uint64_t now) {
   for (const Runner::TenantUse& use : runner_.tenant_uses()) {
     if (const auto at = tenants.find(use.tenant); at != tenants.end()) {
       at->second.used_ns = use.used_ns;
+      at->second.all_jobs = use.jobs;
     }
   }
   for (const auto& [id, session] : sessions_) {

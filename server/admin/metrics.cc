@@ -28,6 +28,11 @@ class Page {
     add("{" + std::string(label) + "=\"" + escaped(of) + "\",tier=\"" + std::string(tier) + "\"}",
         std::to_string(value));
   }
+  // Of a histogram: `name` is that of the family and one of _bucket, _sum, _count.
+  void histogram(std::string_view name, std::string_view help) { family(name, help, "histogram"); }
+  void part(std::string_view suffix, const std::string& labels, uint64_t value) {
+    text += name_ + std::string(suffix) + "{" + labels + "} " + std::to_string(value) + "\n";
+  }
   void count(std::string_view name, std::string_view help, uint64_t value) {
     counter(name, help);
     sample(value);
@@ -126,6 +131,32 @@ void add_models(Page& page, const ArtifactStats& artifacts) {
   page.count("model_changed_total", "Weights whose file had changed by then.", models.changed);
 }
 
+std::string class_label(size_t i) {
+  return "class=\"" + std::string(to_text(static_cast<sched::Class>(i))) + "\"";
+}
+
+void add_waits(Page& page, size_t in_class, const sched::Waits& waits) {
+  const std::string label = class_label(in_class);
+  uint64_t jobs = 0;
+  for (size_t i = 0; i < waits.kStepsNs.size(); ++i) {
+    jobs += waits.jobs[i];
+    page.part("_bucket", label + ",le=\"" + std::to_string(waits.kStepsNs[i] / 1000) + "\"", jobs);
+  }
+  jobs += waits.jobs.back();
+  page.part("_bucket", label + ",le=\"+Inf\"", jobs);
+  page.part("_sum", label, waits.total_ns / 1000);
+  page.part("_count", label, jobs);
+}
+
+void add_load(Page& page, const Runner::Load& load) {
+  page.count("device_busy_microseconds_total", "Device time that jobs used; a rate is utilisation.",
+             load.busy_ns / 1000);
+  page.gauge("class_queued_jobs", "Jobs that wait, by their class.");
+  for (size_t i = 0; i < sched::kClasses; ++i) page.part("", class_label(i), load.queued[i]);
+  page.histogram("job_wait_microseconds", "From a job's coming to its first turn.");
+  for (size_t i = 0; i < sched::kClasses; ++i) add_waits(page, i, load.waits[i]);
+}
+
 void add_lockstep(Page& page, const LockstepStats& lockstep) {
   page.count("lockstep_groups_total", "Steps that several jobs made together.", lockstep.groups);
   page.count("lockstep_jobs_total", "Jobs of these.", lockstep.jobs);
@@ -157,6 +188,10 @@ void add_tenants(Page& page, const ServerReport& report) {
   for (const TenantReport& each : report.tenants) {
     page.sample("tenant", each.tenant, each.used_ns / 1000);
   }
+  page.counter("tenant_jobs_total", "Jobs that have ended.");
+  for (const TenantReport& each : report.tenants) {
+    page.sample("tenant", each.tenant, each.all_jobs);
+  }
   add_tenant_memory(page, report, "tenant_limit_bytes", "What a tenant may have; 0: no limit.",
                     &TenantMemory::limit);
   add_tenant_memory(page, report, "tenant_used_bytes", "What is allocated for it now.",
@@ -182,6 +217,7 @@ std::string to_metrics(const ServerReport& report) {
   add_models(page, report.artifacts);
   page.gauge("queued_jobs", "Jobs that were received and have not ended.");
   page.sample(report.queued_jobs);
+  add_load(page, report.load);
   page.counter("refusals_total", "Jobs and hellos that were told to come again later.");
   page.sample("reason", "queue", report.refusals.queue);
   page.sample("reason", "tenant-queue", report.refusals.tenant_queue);

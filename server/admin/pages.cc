@@ -93,6 +93,7 @@ Json tenants(const ServerReport& report) {
                    {"sessions", each.sessions},
                    {"sessions_limit", each.sessions_max},
                    {"used_ns", each.used_ns},
+                   {"all_jobs", each.all_jobs},
                    {"jobs", each.jobs},
                    {"in_flight", each.in_flight},
                    {"storages", each.storages},
@@ -152,6 +153,35 @@ Json plans(const ServerReport& report) {
   return {{"plans", std::move(out)}, {"lockstep", to_json(report.lockstep)}};
 }
 
+Json classes(const Runner::Load& load) {
+  Json out = Json::array();
+  for (size_t i = 0; i < sched::kClasses; ++i) {
+    out.push_back({{"class", to_text(static_cast<sched::Class>(i))},
+                   {"queued", load.queued[i]},
+                   {"waits", load.waits[i].jobs},
+                   {"waited_ns", load.waits[i].total_ns}});
+  }
+  return out;
+}
+
+const char* status(const ServerReport& report) { return report.draining ? "draining" : "ok"; }
+
+// What `djinn-ctl top` subtracts from what it was a moment ago.
+Json load(const ServerReport& report) {
+  Json out{{"device_name", report.device},
+           {"status", status(report)},
+           {"policy", report.policy},
+           {"up_ns", report.up_ns},
+           {"busy_ns", report.load.busy_ns},
+           {"queued_jobs", report.queued_jobs},
+           {"device", to_json(report.tiers.device)},
+           {"wait_steps_ns", sched::Waits::kStepsNs},
+           {"classes", classes(report.load)}};
+  out.update(tenants(report));
+  out.update(sessions(report));
+  return out;
+}
+
 Json policy(const ServerReport& report) {
   Json all = Json::array();
   for (const sched::PolicyInfo& each : sched::policies()) {
@@ -161,7 +191,7 @@ Json policy(const ServerReport& report) {
 }
 
 Json health(const ServerReport& report) {
-  return {{"status", report.draining ? "draining" : "ok"},
+  return {{"status", status(report)},
           {"device", report.device},
           {"up_seconds", seconds(report.up_ns)},
           {"sessions", report.sessions.size()},
@@ -203,13 +233,14 @@ struct Entry {
   Response (*render)(const ServerReport&);                             // Null: no GET.
   Response (*change)(const std::string& body, const Desk& desk) = {};  // Null: no POST.
 };
-constexpr std::array<Entry, 8> kPages{{
+constexpr std::array<Entry, 9> kPages{{
     {"/health", Show::kMetrics, health_page},
     {"/metrics", Show::kMetrics, metrics_page},
     {"/memory", Show::kAll, [](const ServerReport& report) { return json(memory(report)); }},
     {"/tenants", Show::kAll, [](const ServerReport& report) { return json(tenants(report)); }},
     {"/sessions", Show::kAll, [](const ServerReport& report) { return json(sessions(report)); }},
     {"/plans", Show::kAll, [](const ServerReport& report) { return json(plans(report)); }},
+    {"/load", Show::kAll, [](const ServerReport& report) { return json(load(report)); }},
     {"/policy", Show::kAll, policy_page, change_policy},
     {"/drain", Show::kAll, nullptr, drain},
 }};

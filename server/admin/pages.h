@@ -5,6 +5,7 @@
 //   /health    is it alive            /memory    tiers, what moved, artifacts      (JSON)
 //   /metrics   for Prometheus         /tenants   sums over sessions, peaks         (JSON)
 //                                     /sessions  one entry each                    (JSON)
+//                                     /load      what top subtracts                (JSON)
 //                                     /policy    who runs next; POST: another one  (JSON)
 //                                     /drain     POST: end when all is done        (JSON)
 //

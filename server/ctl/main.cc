@@ -13,6 +13,7 @@
 #include "server/ctl/ask.h"
 #include "server/ctl/drain.h"
 #include "server/ctl/tables.h"
+#include "server/ctl/watch.h"
 
 namespace djinn::ctl {
 namespace {
@@ -27,7 +28,8 @@ constexpr const char* kExamples =
     "  djinn-ctl --admin unix:///run/djinn.sock memory     tiers, what moved, shared weights\n"
     "  DJINN_SERVER_ADMIN=unix:///run/djinn.sock djinn-ctl sessions\n"
     "  djinn-ctl --admin unix:///run/djinn.sock memory --json | jq .device.used_bytes\n"
-    "  watch -n 1 djinn-ctl --admin unix:///run/djinn.sock tenants\n"
+    "  djinn-ctl --admin unix:///run/djinn.sock top        until Ctrl-C\n"
+    "  djinn-ctl --admin unix:///run/djinn.sock top --once --json | jq .utilisation\n"
     "  djinn-ctl --admin unix:///run/djinn.sock policy wfq && djinn-ctl ... policy\n"
     "  djinn-ctl --admin unix:///run/djinn.sock drain      ends the server when all is done\n";
 constexpr std::chrono::milliseconds kPatience{5000};
@@ -36,6 +38,8 @@ struct Options {
   std::string admin;
   bool json = false;
   std::string policy;  // Empty: show it.
+  double interval_seconds = 1;
+  bool once = false;
 };
 
 struct PageCommand {
@@ -102,6 +106,14 @@ Result<> drain_server(const Options& options) {
   return drain(address, options.json, [](const std::string& line) { (void)print(line); });
 }
 
+Result<> top(const Options& options) {
+  DJINN_TRY(const transport::Address address, address_of(options));
+  const auto ms = static_cast<int64_t>(options.interval_seconds * 1000);
+  return watch(
+      address,
+      {.interval = std::chrono::milliseconds(ms), .once = options.once, .json = options.json});
+}
+
 // The command that was chosen, to be run when all options are known.
 using Chosen = std::function<Result<>()>;
 
@@ -114,6 +126,13 @@ void add_commands(CLI::App& app, Options& options, Chosen& chosen) {
       chosen = [&] { return show_page(command, options); };
     });
   }
+  CLI::App* const of_top = add(
+      "top", "How busy the device is, who waits and how long, who has how much of it: refreshed");
+  of_top->add_flag("--once", options.once, "One look, an interval long");
+  of_top->add_option("--interval", options.interval_seconds, "Seconds between looks, 0.1 to 3600")
+      ->type_name("SECONDS")
+      ->check(CLI::Range(0.1, 3600.0));
+  of_top->callback([&] { chosen = [&] { return top(options); }; });
   CLI::App* const of_policy =
       add("policy", "Who runs next is decided so; with a NAME: so from now on, and no job is lost");
   of_policy->add_option("NAME", options.policy, "One of those that are shown without it");

@@ -1,57 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/ctl/tables.h"
 
-#include <algorithm>
-#include <array>
-#include <cstdio>
 #include <nlohmann/json.hpp>
-#include <vector>
 
 namespace djinn::ctl {
 namespace {
-
-// Rows of cells, the first of which are titles; texts to the left, numbers to the right.
-class Table {
- public:
-  using Row = std::vector<std::string>;
-  explicit Table(Row titles, size_t texts) : texts_(texts) { rows_.push_back(std::move(titles)); }
-  void add(Row row) { rows_.push_back(std::move(row)); }
-
-  [[nodiscard]] std::string text() const {
-    std::vector<size_t> widths(rows_[0].size());
-    for (const Row& row : rows_) {
-      for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
-    }
-    std::string out;
-    for (const Row& row : rows_) {
-      std::string line;
-      for (size_t i = 0; i < row.size(); ++i) {
-        const std::string pad(widths[i] - row[i].size(), ' ');
-        line += (i == 0 ? "" : "  ") + (i < texts_ ? row[i] + pad : pad + row[i]);
-      }
-      out += line.substr(0, line.find_last_not_of(' ') + 1) + "\n";
-    }
-    return out;
-  }
-
- private:
-  const size_t texts_;
-  std::vector<Row> rows_;
-};
-
-uint64_t number(const Json& object, const char* key) { return object.at(key).get<uint64_t>(); }
-std::string size(const Json& object, const char* key) { return size_text(number(object, key)); }
-std::string count(const Json& object, const char* key) {
-  return std::to_string(number(object, key));
-}
-
-// What it says, without control characters: a terminal would obey them.
-std::string text(const Json& object, const char* key) {
-  auto out = object.at(key).get<std::string>();
-  std::ranges::replace_if(
-      out, [](unsigned char c) { return c < 0x20 || c == 0x7f; }, '?');
-  return out;
-}
 
 std::string percent(uint64_t part, uint64_t whole) {
   if (whole == 0) return "-";
@@ -96,41 +49,7 @@ std::string sessions_limit(const Json& tenant) {
   return most == 0 ? "none" : std::to_string(most);
 }
 
-std::string age_text(double seconds) {
-  const auto whole = static_cast<uint64_t>(seconds);
-  if (whole < 120) return std::to_string(whole) + " s";
-  if (whole < 7200) return std::to_string(whole / 60) + " min";
-  if (whole < 172'800) return std::to_string(whole / 3600) + " h";
-  return std::to_string(whole / 86400) + " d";
-}
-
-std::string time_text(const Json& object, const char* key) {
-  const uint64_t ns = number(object, key);
-  if (ns == 0) return "-";
-  std::array<char, 32> out{};
-  const auto us = static_cast<double>(ns) / 1e3;
-  std::snprintf(out.data(), out.size(),
-                us < 1000  ? "%.0f us"
-                : us < 1e6 ? "%.1f ms"
-                           : "%.1f s",
-                us < 1000  ? us
-                : us < 1e6 ? us / 1e3
-                           : us / 1e6);
-  return out.data();
-}
-
 }  // namespace
-
-std::string size_text(uint64_t bytes) {
-  static constexpr std::array<const char*, 5> kUnits{"B", "KiB", "MiB", "GiB", "TiB"};
-  auto value = static_cast<double>(bytes);
-  size_t unit = 0;
-  for (; unit + 1 < kUnits.size() && value >= 1024; ++unit) value /= 1024;
-  std::array<char, 32> out{};
-  std::snprintf(out.data(), out.size(), unit == 0 || value >= 100 ? "%.0f %s" : "%.1f %s", value,
-                kUnits[unit]);
-  return out.data();
-}
 
 std::string memory_text(const Json& page) {
   Table tiers({"MEMORY", "BUDGET", "USED", "", "PEAK", "LARGEST FREE"}, 1);
@@ -167,8 +86,8 @@ std::string tenants_text(const Json& page) {
   for (const Json& each : page.at("tenants")) {
     table.add({text(each, "tenant"), text(each, "class"), each.at("weight").dump(),
                count(each, "sessions"), sessions_limit(each), count(each, "jobs"),
-               time_text(each, "used_ns"), count(each, "storages"), size(each, "storage_bytes"),
-               size(each, "shared_bytes"), size(each, "upload_bytes"),
+               time_text(number(each, "used_ns")), count(each, "storages"),
+               size(each, "storage_bytes"), size(each, "shared_bytes"), size(each, "upload_bytes"),
                size(each.at("device"), "used_bytes"), size(each.at("device"), "peak_bytes"),
                limit(each.at("device")), size(each.at("host"), "used_bytes"),
                size(each.at("host"), "peak_bytes"), limit(each.at("host"))});
@@ -197,10 +116,11 @@ std::string plans_text(const Json& page) {
               3);
   for (const Json& each : page.at("plans")) {
     table.add({text(each, "plan"), text(each, "phase"), text(each, "longest_operator"),
-               time_text(each, "longest_operator_ns"), count(each, "operators"),
+               time_text(number(each, "longest_operator_ns")), count(each, "operators"),
                count(each, "artifacts"), count(each, "rows"), count(each, "jobs"),
-               time_text(each, "used_ns"), time_text(each, "last_ns"),
-               time_text(each, "expected_ns"), percent(number(each, "error_permille"), 1000)});
+               time_text(number(each, "used_ns")), time_text(number(each, "last_ns")),
+               time_text(number(each, "expected_ns")),
+               percent(number(each, "error_permille"), 1000)});
   }
   const Json& lockstep = page.at("lockstep");
   return table.text() + "\n" + count(lockstep, "jobs") + " jobs ran in " +

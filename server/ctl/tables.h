@@ -4,13 +4,11 @@
 // Threading: pure functions.
 #pragma once
 
-#include <cstdint>
-#include <nlohmann/json_fwd.hpp>
 #include <string>
 
-namespace djinn::ctl {
+#include "server/ctl/table.h"
 
-using Json = nlohmann::ordered_json;
+namespace djinn::ctl {
 
 // They throw Json::exception if the page is not what this version of the server shows.
 [[nodiscard]] std::string memory_text(const Json& page);
@@ -18,8 +16,5 @@ using Json = nlohmann::ordered_json;
 [[nodiscard]] std::string sessions_text(const Json& page);
 [[nodiscard]] std::string plans_text(const Json& page);
 [[nodiscard]] std::string policy_text(const Json& page);
-
-// "1.5 GiB"
-[[nodiscard]] std::string size_text(uint64_t bytes);
 
 }  // namespace djinn::ctl

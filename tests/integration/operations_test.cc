@@ -146,6 +146,31 @@ TEST_F(Operations, AWrongMethodIsRefusedAndChangesNothing) {
   EXPECT_EQ(json::parse(http_body(admin_, "/policy")).at("policy"), "semantic");
 }
 
+TEST_F(Operations, TopShowsHowBusyTheDeviceIsAndForWhom) {
+  const std::vector<trace::Trace> traces = record_programs();
+  std::atomic<bool> over = false;
+  std::thread load([&] {
+    while (!over) EXPECT_TRUE(play(traces, 12));
+  });
+  json top;
+  const auto shows_work = [&] {
+    const Ran ran = ctl("top --once --json --interval 0.2");
+    EXPECT_EQ(ran.status, 0) << ran.output;
+    top = json::parse(ran.output);
+    return top.at("utilisation") > 0 && top.at("jobs_per_second") > 0;
+  };
+  while (!shows_work()) {
+  }
+  over = true;
+  load.join();
+  EXPECT_LE(top.at("utilisation"), 1);
+  EXPECT_EQ(top.at("tenants").at(0).at("tenant"), "anonymous");
+  EXPECT_EQ(top.at("tenants").at(0).at("device_share"), 1) << "there is nobody else";
+  const std::string metrics = http_body(admin_, "/metrics");
+  EXPECT_THAT(metrics, HasSubstr("\n# TYPE djinn_job_wait_microseconds histogram\n"));
+  EXPECT_THAT(metrics, HasSubstr("\ndjinn_class_queued_jobs{class=\"best-effort\"} 0\n"));
+}
+
 // What was taken is answered as it was recorded; whoever is cut short reads that the server went.
 TEST_F(Operations, ADrainUnderLoadChangesNoAnswerAndEndsTheServerAsSigtermDoes) {
   const std::vector<trace::Trace> traces = record_programs();

@@ -66,6 +66,31 @@ TEST(Scheduler, ChoosesAnewAfterAChunk) {
   EXPECT_EQ(scheduler.tenants().at("training").jobs, 1U);
 }
 
+TEST(Scheduler, CountsWhoWaitsAndHowLongByClassFromItsComingToItsFirstTurn) {
+  Scheduler scheduler = make("wfq");
+  scheduler.set_terms("batch", {.ceiling = Class::kBestEffort}, 0);
+  scheduler.open({1}, "batch");
+  scheduler.open({2}, "other");
+  scheduler.add({1}, {.wanted = Class::kLatencyCritical}, 0);
+  scheduler.add({1}, {.arrived_ns = kMs}, kMs);
+  scheduler.add({2}, {.arrived_ns = kMs, .wanted = Class::kLatencyCritical}, kMs);
+  EXPECT_EQ(scheduler.queued(), (std::array<uint64_t, kClasses>{1, 0, 2}));
+  ASSERT_EQ(scheduler.take(3 * kMs).session, SessionId{1});
+  EXPECT_EQ(scheduler.queued(), (std::array<uint64_t, kClasses>{1, 0, 1})) << "it runs";
+  scheduler.charge({1}, 2 * kMs);
+  scheduler.yield({1}, 5 * kMs);
+  EXPECT_EQ(scheduler.queued(), (std::array<uint64_t, kClasses>{1, 0, 2})) << "it waits again";
+  ASSERT_EQ(scheduler.take(50 * kMs).session, SessionId{2});
+  ASSERT_EQ(scheduler.take(60 * kMs).session, SessionId{1});
+  const auto& waits = scheduler.waits();
+  const auto best_effort = static_cast<size_t>(Class::kBestEffort);
+  EXPECT_EQ(waits[best_effort].total_ns, 3 * kMs) << "its second turn is no second wait";
+  EXPECT_EQ(waits[best_effort].jobs[2], 1U) << "more than 1 ms, at most 5";
+  const auto critical = static_cast<size_t>(Class::kLatencyCritical);
+  EXPECT_EQ(waits[critical].total_ns, 49 * kMs);
+  EXPECT_EQ(waits[critical].jobs[4], 1U) << "more than 20 ms, at most 100";
+}
+
 TEST(Scheduler, ChargesAJobWhoseSessionIsGone) {
   Scheduler scheduler = make("wfq");
   scheduler.open({1}, "a");

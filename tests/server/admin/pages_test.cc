@@ -65,11 +65,22 @@ TierReport tiers() {
                     .refusals = 81}};
 }
 
+Runner::Load load() {
+  Runner::Load out{.busy_ns = 141'000, .queued = {142, 143, 144}, .waits = {}};
+  for (size_t in_class = 0; in_class < sched::kClasses; ++in_class) {
+    sched::Waits& waits = out.waits[in_class];
+    for (size_t i = 0; i < waits.jobs.size(); ++i) waits.jobs[i] = 100 * in_class + i;
+    waits.total_ns = 151'000 + in_class * 1000;
+  }
+  return out;
+}
+
 ServerReport report() {
   return {.device = "cpu",
           .up_ns = 12'345'000'000,
           .draining = false,
           .policy = "wfq",
+          .load = load(),
           .sessions = {{.session = 3,
                         .tenant = "alice",
                         .peer = "tcp://127.0.0.1:5",
@@ -94,7 +105,8 @@ ServerReport report() {
                        .host = {.limit = 94, .used = 95, .peak = 96},
                        .terms = {.weight = 2.5, .ceiling = sched::Class::kInteractive},
                        .sessions_max = 48,
-                       .used_ns = 49'000}},
+                       .used_ns = 49'000,
+                       .all_jobs = 50}},
           .artifacts = artifacts(),
           .tiers = tiers(),
           .queued_jobs = 111,
@@ -143,10 +155,26 @@ TEST(Pages, SessionsAndTenantsHaveEveryFigure) {
     "shared_bytes": 35, "upload_bytes": 36}]})"));
   EXPECT_EQ(parsed("/tenants"), nlohmann::json::parse(R"({"tenants": [{
     "tenant": "alice", "weight": 2.5, "class": "interactive", "sessions": 41,
-    "sessions_limit": 48, "used_ns": 49000, "jobs": 42, "in_flight": 43, "storages": 44,
+    "sessions_limit": 48, "used_ns": 49000, "all_jobs": 50, "jobs": 42, "in_flight": 43, "storages": 44,
     "storage_bytes": 45, "shared_bytes": 46, "upload_bytes": 47,
     "device": {"limit_bytes": 91, "used_bytes": 92, "peak_bytes": 93},
     "host": {"limit_bytes": 94, "used_bytes": 95, "peak_bytes": 96}}]})"));
+}
+
+TEST(Pages, LoadHasWhatTopSubtracts) {
+  const nlohmann::json page = parsed("/load");
+  EXPECT_EQ(page.at("status"), "ok");
+  EXPECT_EQ(page.at("policy"), "wfq");
+  EXPECT_EQ(page.at("up_ns"), 12'345'000'000);
+  EXPECT_EQ(page.at("busy_ns"), 141'000);
+  EXPECT_EQ(page.at("queued_jobs"), 111);
+  EXPECT_EQ(page.at("device").at("used_bytes"), 62);
+  EXPECT_EQ(page.at("wait_steps_ns").size(), 9U);
+  EXPECT_EQ(page.at("classes").at(1), nlohmann::json::parse(R"({"class": "interactive",
+    "queued": 143, "waits": [100, 101, 102, 103, 104, 105, 106, 107, 108, 109],
+    "waited_ns": 152000})"));
+  EXPECT_EQ(page.at("tenants"), parsed("/tenants").at("tenants"));
+  EXPECT_EQ(page.at("sessions"), parsed("/sessions").at("sessions"));
 }
 
 // name{labels} -> value; each family's HELP and TYPE come first, once.
@@ -163,13 +191,14 @@ std::map<std::string, uint64_t> samples_of(const std::string& text) {
       typed = false;
     } else if (line.starts_with("# TYPE ")) {
       const bool counter = line == "# TYPE " + family + " counter";
-      EXPECT_TRUE(counter || line == "# TYPE " + family + " gauge") << line;
+      const bool histogram = line == "# TYPE " + family + " histogram";
+      EXPECT_TRUE(counter || histogram || line == "# TYPE " + family + " gauge") << line;
       EXPECT_EQ(counter, family.ends_with("_total")) << line;
       typed = true;
     } else {
       const size_t space = line.rfind(' ');
       const std::string name = line.substr(0, space);
-      EXPECT_TRUE(typed && name.substr(0, name.find('{')) == family) << line;
+      EXPECT_TRUE(typed && name.starts_with(family)) << line;
       EXPECT_TRUE(out.emplace(name, std::stoull(line.substr(space + 1))).second) << line;
     }
   }
@@ -179,7 +208,12 @@ std::map<std::string, uint64_t> samples_of(const std::string& text) {
 TEST(Pages, MetricsAreWhatPrometheusReads) {
   const Response response = ask("/metrics");
   EXPECT_THAT(response.type, HasSubstr("version=0.0.4"));
-  const std::map<std::string, uint64_t> expected{
+  std::map<std::string, uint64_t> expected{
+      {"djinn_device_busy_microseconds_total", 141},
+      {"djinn_class_queued_jobs{class=\"latency-critical\"}", 142},
+      {"djinn_class_queued_jobs{class=\"interactive\"}", 143},
+      {"djinn_class_queued_jobs{class=\"best-effort\"}", 144},
+      {"djinn_tenant_jobs_total{tenant=\"alice\"}", 50},
       {"djinn_info{device=\"cpu\"}", 1},
       {"djinn_policy{policy=\"wfq\"}", 1},
       {"djinn_draining", 0},
@@ -247,6 +281,22 @@ TEST(Pages, MetricsAreWhatPrometheusReads) {
       {"djinn_tenant_limit_bytes{tenant=\"alice\",tier=\"host\"}", 94},
       {"djinn_tenant_used_bytes{tenant=\"alice\",tier=\"host\"}", 95},
       {"djinn_tenant_peak_bytes{tenant=\"alice\",tier=\"host\"}", 96}};
+  constexpr const char* kClassNames[] = {"latency-critical", "interactive", "best-effort"};
+  for (uint64_t i = 0; i < sched::kClasses; ++i) {
+    const auto name = [&](const std::string& part, const std::string& more) {
+      std::string out = "djinn_job_wait_microseconds" + part;
+      return out.append("{class=\"").append(kClassNames[i]).append("\"").append(more).append("}");
+    };
+    uint64_t jobs = 0;
+    uint64_t step = 0;
+    for (const std::string le : {"100", "1000", "5000", "20000", "100000", "500000", "2000000",
+                                 "10000000", "60000000", "+Inf"}) {
+      jobs += 100 * i + step++;  // Each counts those before it, too.
+      expected[name("_bucket", ",le=\"" + le + "\"")] = jobs;
+    }
+    expected[name("_sum", "")] = 151 + i;
+    expected[name("_count", "")] = jobs;
+  }
   EXPECT_EQ(samples_of(response.body), expected);
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // djinn-ctl as an operator meets it, against the admin socket of a server with a fake device.
 #include <gmock/gmock.h>
+#include <pty.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -103,11 +104,62 @@ TEST_F(Ctl, ShowsThePolicyChangesItAndNamesThoseThatThereAre) {
   EXPECT_THAT(ask("metrics").out, HasSubstr("\ndjinn_policy{policy=\"wfq\"} 1\n"));
 }
 
+TEST_F(Ctl, TopLooksOnceForScripts) {
+  const Said script = ask("top --once --json --interval 0.1");
+  EXPECT_EQ(script.status, 0) << script.err;
+  const nlohmann::json top = nlohmann::json::parse(script.out, nullptr, false);
+  EXPECT_EQ(top.at("policy"), "semantic");
+  EXPECT_EQ(top.at("classes").size(), sched::kClasses);
+  const Said people = ask("top --once --interval 0.1");
+  EXPECT_THAT(people.out, HasSubstr("policy semantic\nbusy "));
+  EXPECT_THAT(people.out, ::testing::Not(HasSubstr("\x1b"))) << "this is no terminal";
+  EXPECT_NE(ask("top --interval 0").status, 0);
+  EXPECT_NE(ask("top --interval never").status, 0);
+}
+
+// What a terminal got until the program ended, after it was interrupted once it showed a look.
+struct Terminal {
+  explicit Terminal(const std::string& admin) {
+    int line = -1;
+    const pid_t child = forkpty(&line, nullptr, nullptr, nullptr);
+    if (child == 0) {
+      const std::string path = program();
+      execl(path.c_str(), "djinn-ctl", "--admin", admin.c_str(), "top", "--interval", "0.1",
+            nullptr);
+      _exit(127);
+    }
+    std::array<char, 4096> bytes{};
+    bool interrupted = false;
+    for (ssize_t got = 0; (got = read(line, bytes.data(), bytes.size())) > 0;) {
+      shown.append(bytes.data(), static_cast<size_t>(got));
+      if (interrupted || shown.find("TENANT") == std::string::npos) continue;
+      interrupted = write(line, "\x03", 1) == 1;  // Ctrl-C
+    }
+    waitpid(child, &status, 0);
+    close(line);
+  }
+  std::string shown;
+  int status = -1;
+};
+
+TEST_F(Ctl, TopLeavesTheTerminalAsItWasWhenItIsInterrupted) {
+  const Terminal terminal(address.text());
+  EXPECT_EQ(terminal.status, 0);
+  const std::string enter = "\x1b[?1049h\x1b[?25l";
+  const std::string leave = "\x1b[?25h\x1b[?1049l";
+  const size_t begin = terminal.shown.find(enter);
+  ASSERT_NE(begin, std::string::npos);
+  EXPECT_EQ(terminal.shown.find(enter, begin + 1), std::string::npos) << "once";
+  const size_t end = terminal.shown.rfind(leave);
+  ASSERT_NE(end, std::string::npos) << "the cursor and the screen are back";
+  EXPECT_EQ(terminal.shown.substr(end), leave) << "and nothing comes behind";
+}
+
 TEST(CtlAlone, ExplainsItself) {
   const Said help = say("--help");
   EXPECT_EQ(help.status, 0);
-  for (const char* word :
-       {"Examples:", "--admin", "--json", "memory", "tenants", "sessions", "policy", "drain"}) {
+  for (const char* word : {"Examples:", "--admin", "--json", "memory", "tenants", "sessions", "top",
+                           "policy", "drain"}) {
     EXPECT_THAT(help.out, HasSubstr(word));
   }
 }

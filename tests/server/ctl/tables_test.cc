@@ -84,7 +84,7 @@ TEST(Tables, ShowSessionsAndTenants) {
   EXPECT_THAT(sessions, HasSubstr("  rests  best-effort  "));
   const std::string tenants = tenants_text(Json::parse(R"({"tenants": [{
     "tenant": "bob", "weight": 0.5, "class": "best-effort", "sessions": 1, "sessions_limit": 4,
-    "used_ns": 2500000000, "jobs": 42, "in_flight": 43, "storages": 44,
+    "used_ns": 2500000000, "all_jobs": 48, "jobs": 42, "in_flight": 43, "storages": 44,
     "storage_bytes": 45, "shared_bytes": 46, "upload_bytes": 47,
     "device": {"limit_bytes": 4096, "used_bytes": 2048, "peak_bytes": 3072},
     "host": {"limit_bytes": 0, "used_bytes": 5120, "peak_bytes": 6144}}]})"));
