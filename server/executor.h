@@ -6,6 +6,7 @@
 // Ownership: a Device outlives its Replays; buffers are shared. Threading: stated per function.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -30,12 +31,21 @@ using Bytes = std::span<const std::byte>;
 // storage on the device adopts without a copy where device and host memory are the same.
 class Buffer {
  public:
+  Buffer() = default;
   virtual ~Buffer() = default;
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  // No other buffer of this process has it, nor will.
+  [[nodiscard]] uint64_t number() const { return number_; }
   [[nodiscard]] virtual std::span<std::byte> bytes() = 0;
   [[nodiscard]] virtual uint64_t length() { return bytes().size(); }
   // Nobody will ask for `bytes` again: a device that has a copy of its own may let them go, and one
   // that moves bytes between tiers may move these.
   virtual void drop_host() {}
+
+ private:
+  static inline std::atomic<uint64_t> newest_ = 0;
+  const uint64_t number_ = ++newest_;
 };
 
 // Bytes for an upload entry of form kStream or kArtifact.
@@ -122,6 +132,12 @@ struct Member {
   bool whole = false;  // It has ended; false: it has given way.
 };
 
+// What `run_together` did once for several jobs.
+struct SharedWork {
+  uint64_t operators = 0;     // since the start
+  uint64_t packed_bytes = 0;  // of weights' second copies that it multiplies by, now
+};
+
 struct DeviceMemory {
   uint64_t budget_bytes = 0;  // 0: no limit
   uint64_t used_bytes = 0;
@@ -165,8 +181,8 @@ class Device {
   // additions. The jobs have one plan and different replays. All begin, or all have given way in
   // the same call and go on. What fails for one does not concern the others.
   virtual void run_together(std::span<Member> /*members*/, Chunk& /*chunk*/) {}
-  // Operators that ran once for several jobs, since the start. Any thread.
-  [[nodiscard]] virtual uint64_t shared_operators() const { return 0; }
+  // Any thread.
+  [[nodiscard]] virtual SharedWork shared_work() const { return {}; }
 
   // What may give memory back before an allocation fails: frees about so many bytes of buffers that
   // nobody uses, and returns how many. Called by any thread that holds no lock of the device's.

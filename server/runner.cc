@@ -198,7 +198,9 @@ Runner::Load Runner::load() {
 LockstepStats Runner::lockstep_stats() {
   MutexLock lock(mutex_);
   LockstepStats out = lockstep_stats_;
-  out.operators = device_.shared_operators();
+  const SharedWork work = device_.shared_work();
+  out.operators = work.operators;
+  out.packed_bytes = work.packed_bytes;
   return out;
 }
 

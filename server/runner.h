@@ -40,10 +40,11 @@ namespace djinn::server {
 
 // Since the start.
 struct LockstepStats {
-  uint64_t groups = 0;     // steps that several jobs made together
-  uint64_t jobs = 0;       // of these
-  uint64_t operators = 0;  // that ran once for several of them
-  uint64_t held_ns = 0;    // the device rested until a group had come together
+  uint64_t groups = 0;        // steps that several jobs made together
+  uint64_t jobs = 0;          // of these
+  uint64_t operators = 0;     // that ran once for several of them
+  uint64_t held_ns = 0;       // the device rested until a group had come together
+  uint64_t packed_bytes = 0;  // of weights' second copies that groups multiply by, now
 };
 
 class Runner {

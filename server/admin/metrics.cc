@@ -164,6 +164,8 @@ void add_lockstep(Page& page, const LockstepStats& lockstep) {
              lockstep.operators);
   page.count("lockstep_held_ms_total", "Rest of the device until a group had come together.",
              lockstep.held_ns / 1'000'000);
+  page.gauge("lockstep_packed_bytes", "Second copies of weights that these multiply by.");
+  page.sample(lockstep.packed_bytes);
 }
 
 void add_tenant_memory(Page& page, const ServerReport& report, const char* name, const char* help,

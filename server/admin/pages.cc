@@ -130,7 +130,8 @@ Json to_json(const LockstepStats& lockstep) {
   return {{"groups", lockstep.groups},
           {"jobs", lockstep.jobs},
           {"operators", lockstep.operators},
-          {"held_seconds", seconds(lockstep.held_ns)}};
+          {"held_seconds", seconds(lockstep.held_ns)},
+          {"packed_bytes", lockstep.packed_bytes}};
 }
 
 Json plans(const ServerReport& report) {

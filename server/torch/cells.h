@@ -29,6 +29,7 @@ struct Cell {
   uint64_t bytes = 0;
   uint64_t job = 0;             // The run that has it bound.
   bool shared = false;          // Others may read these bytes: copy before writing.
+  uint64_t content = 0;         // Shared: the number of the buffer whose bytes these are.
   bool counted_shared = false;  // What the table's totals know of it.
   uint64_t counted = 0;
 
@@ -39,6 +40,7 @@ struct Cell {
     storage = std::move(with);
     bytes = storage ? storage.nbytes() : 0;
     shared = false;
+    content = 0;
     reader.reset();
   }
   void fail(SharedError why) {
@@ -47,6 +49,7 @@ struct Cell {
     storage = c10::Storage();
     reader.reset();
     shared = false;
+    content = 0;
     error = std::move(why);
   }
   // Bytes that live where the tiers put them.

@@ -14,6 +14,8 @@ bool same(const c10::Scalar& a, const c10::Scalar& b) {
   return a.type() == b.type() && a.toDouble() == b.toDouble();
 }
 
+bool is_one(const c10::Scalar& scalar) { return scalar.toDouble() == 1; }
+
 bool same_bytes(const at::Tensor& a, const at::Tensor& b) {
   return a.const_data_ptr() == b.const_data_ptr() && a.sizes() == b.sizes() &&
          a.strides() == b.strides() && a.scalar_type() == b.scalar_type();
@@ -93,27 +95,7 @@ void Lockstep::multiply() {
   try {
     if (parts_.size() < 2) throw Problem(ErrorCode::kFailed, "there is nothing to share");
     backend_.act_for({});
-    std::vector<at::Tensor> rows;
-    std::vector<at::Tensor> biases;
-    const Product& first = parts_[0].product;
-    bool one_bias = true;
-    for (const Part& part : parts_) {
-      rows.push_back(part.product.rows.reshape({part.rows, first.matrix.size(0)}));
-      if (!first.bias.defined()) continue;
-      biases.push_back(part.product.bias);
-      one_bias =
-          one_bias && part.product.bias.dim() == 1 && same_bytes(part.product.bias, first.bias);
-    }
-    const at::Tensor joined = at::cat(rows);
-    if (!first.bias.defined()) {
-      made = at::mm(joined, first.matrix);
-    } else {
-      for (size_t i = 0; !one_bias && i < biases.size(); ++i) {
-        biases[i] = biases[i].expand({parts_[i].rows, first.matrix.size(1)});
-      }
-      made = at::addmm(one_bias ? first.bias : at::cat(biases), joined, first.matrix, first.beta,
-                       first.alpha);
-    }
+    made = product();
   } catch (const std::exception&) {  // Each alone finds what there is to say.
     for (const Part& part : parts_) part.run->drop_product();
     parts_.clear();
@@ -122,8 +104,32 @@ void Lockstep::multiply() {
   hand_out(made);
 }
 
+at::Tensor Lockstep::product() {
+  const Product& first = parts_[0].product;
+  std::vector<at::Tensor> rows;
+  std::vector<at::Tensor> biases;
+  bool one_bias = true;
+  for (const Part& part : parts_) {
+    rows.push_back(part.product.rows.reshape({part.rows, first.matrix.size(0)}));
+    if (!first.bias.defined()) continue;
+    biases.push_back(part.product.bias);
+    one_bias = one_bias && same_bytes(part.product.bias, first.bias);
+  }
+  const at::Tensor joined = at::cat(rows);
+  if (one_bias && (!first.bias.defined() || (is_one(first.beta) && is_one(first.alpha)))) {
+    at::Tensor made = state_.packed.multiply(first.content, first.matrix, joined, first.bias);
+    if (made.defined()) return made;
+  }
+  if (!first.bias.defined()) return at::mm(joined, first.matrix);
+  if (one_bias) return at::addmm(first.bias, joined, first.matrix, first.beta, first.alpha);
+  for (size_t i = 0; i < biases.size(); ++i) {
+    biases[i] = biases[i].expand({parts_[i].rows, first.matrix.size(1)});
+  }
+  return at::addmm(at::cat(biases), joined, first.matrix, first.beta, first.alpha);
+}
+
 void Lockstep::hand_out(const at::Tensor& made) {
-  shared_.fetch_add(1, std::memory_order_relaxed);
+  state_.operators.fetch_add(1, std::memory_order_relaxed);
   int64_t from = 0;
   for (Part& part : parts_) {
     const int64_t first = std::exchange(from, from + part.rows);

@@ -14,17 +14,25 @@
 #include <span>
 #include <vector>
 
+#include "server/torch/packed_matrices.h"
 #include "server/torch/run.h"
 
 namespace djinn::server {
 
 inline constexpr int64_t kProductRowsMax = 8;  // of one run; more of them gain nothing
 
+// What a device keeps of it between groups.
+struct LockstepState {
+  explicit LockstepState(const Backend& backend) : packed(backend) {}
+  PackedMatrices packed;
+  std::atomic<uint64_t> operators = 0;  // that ran once for several runs
+};
+
 class Lockstep {
  public:
   // All begin, or stand before the same entry.
-  Lockstep(Backend& backend, std::span<Run* const> runs, std::atomic<uint64_t>& shared)
-      : backend_(backend), runs_(runs.begin(), runs.end()), shared_(shared) {}
+  Lockstep(Backend& backend, std::span<Run* const> runs, LockstepState& state)
+      : backend_(backend), runs_(runs.begin(), runs.end()), state_(state) {}
   // Until all are finished or the chunk is over; each Run knows whether it is finished.
   void run(Chunk& chunk);
 
@@ -43,11 +51,12 @@ class Lockstep {
   // Those whose next entry multiplies by the same bytes, if there are two.
   [[nodiscard]] bool collect();
   void multiply();
+  [[nodiscard]] at::Tensor product();
   void hand_out(const at::Tensor& made);
 
   Backend& backend_;
   std::vector<Run*> runs_;  // that are not finished
-  std::atomic<uint64_t>& shared_;
+  LockstepState& state_;
   std::vector<Part> parts_;
 };
 

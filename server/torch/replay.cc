@@ -55,7 +55,7 @@ bool TorchReplay::end_chunk(bool whole) {
 }
 
 void TorchReplay::run_together(Backend& backend, std::span<Member> members, Chunk& chunk,
-                               std::atomic<uint64_t>& shared) {
+                               LockstepState& state) {
   std::vector<Run*> runs;
   for (Member& member : members) {
     auto& replay = static_cast<TorchReplay&>(*member.replay);
@@ -66,7 +66,7 @@ void TorchReplay::run_together(Backend& backend, std::span<Member> members, Chun
   const auto entered = backend.enter(runs.front()->owner(), [&] {
     const c10::InferenceMode inference;
     const c10::WarningUtils::WarningHandlerGuard quiet(silence());
-    Lockstep(backend, runs, shared).run(chunk);
+    Lockstep(backend, runs, state).run(chunk);
   });
   for (Member& member : members) {
     if (member.whole) continue;

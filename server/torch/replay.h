@@ -12,6 +12,7 @@
 
 #include "serialization/base/mutex.h"
 #include "server/executor.h"
+#include "server/torch/lockstep.h"
 #include "server/torch/run.h"
 
 namespace djinn::server {
@@ -28,9 +29,9 @@ class TorchReplay final : public Replay {
   [[nodiscard]] uint64_t shared_bytes_name() const override { return shared_bytes_name_; }
   [[nodiscard]] ReplayStats stats() const override;
 
-  // Device::run_together, of replays on this backend. Adds what ran once for several to `shared`.
+  // Device::run_together, of replays on this backend.
   static void run_together(Backend& backend, std::span<Member> members, Chunk& chunk,
-                           std::atomic<uint64_t>& shared);
+                           LockstepState& state);
 
  private:
   using Programs = std::list<std::unique_ptr<Program>>;  // used last in front

@@ -45,9 +45,10 @@ struct SessionState {
 
 // The matrix product of an operator, whatever the operator: rows times a matrix, plus a bias.
 struct Product {
-  at::Tensor rows;    // [..., inner]
-  at::Tensor matrix;  // [inner, columns]
-  at::Tensor bias;    // Undefined: there is none. Else it can be expanded to the result.
+  at::Tensor rows;       // [..., inner]
+  at::Tensor matrix;     // [inner, columns]
+  at::Tensor bias;       // Undefined: there is none. Else it can be expanded to the result.
+  uint64_t content = 0;  // the number of the buffer that has the matrix
   c10::Scalar beta = 1;
   c10::Scalar alpha = 1;
 };
@@ -167,6 +168,7 @@ class Run {
   void replace(Cell& cell, Bytes bytes, const StagedUpload* staged);
   c10::Storage copy_of(Bytes bytes);
   void resize(uint32_t index);
+  const Cell& matrix_cell();  // Of the next entry, which is a product by a tensor.
   Cell& cell(uint32_t slot) { return *program_.slots[slot].cell; }
   // Bytes behind the cell, zeros if nothing was written yet.
   void materialise(Cell& cell, Fill fill = Fill::kZero);

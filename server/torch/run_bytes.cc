@@ -123,6 +123,7 @@ void Run::replace(Cell& cell, Bytes bytes, const StagedUpload* staged) {
     track(cell);
   }
   cell.shared = has_it && staged->shared;
+  if (cell.shared) cell.content = staged->buffer->number();
   // Who shares it asks for its bytes until they are verified.
   if (has_it && !staged->shared) staged->buffer->drop_host();
 }

@@ -35,14 +35,19 @@ std::optional<Product> product_of(const ProductInfo& info, const Stack& stack) {
 
 }  // namespace
 
+const Cell& Run::matrix_cell() {
+  const graph::Entry& entry = plan_.entries[next_];
+  const graph::Arg& arg = plan_.args[entry.first_arg + program_.steps[next_].op->product->matrix];
+  return cell(plan_.operands[arg.first].slot);
+}
+
 const void* Run::shared_matrix() {
   const graph::Entry& entry = plan_.entries[next_];
   if (entry.kind != graph::EntryKind::kOp) return nullptr;
   const ProductInfo* const product = program_.steps[next_].op->product;
   if (product == nullptr) return nullptr;
-  const graph::Arg& arg = plan_.args[entry.first_arg + product->matrix];
-  if (arg.kind != graph::ArgKind::kTensor) return nullptr;
-  const Cell& matrix = cell(plan_.operands[arg.first].slot);
+  if (plan_.args[entry.first_arg + product->matrix].kind != graph::ArgKind::kTensor) return nullptr;
+  const Cell& matrix = matrix_cell();
   return matrix.shared && matrix.error == nullptr ? bytes_of(matrix) : nullptr;
 }
 
@@ -56,6 +61,7 @@ std::optional<Product> Run::open_product() {
     prepare(step);
     if (step.op->check != nullptr) step.op->check(*step.op, stack_);
     out = product_of(*step.op->product, stack_);
+    if (out) out->content = matrix_cell().content;
   });
   stack_.clear();
   if (error == nullptr && out) return out;

@@ -58,17 +58,25 @@ class TorchDevice final : public Device {
   bool works_on_its_own() const override { return backend_->works_on_its_own(); }
   size_t lockstep_max() const override { return backend_->works_on_its_own() ? 1 : kLockstepMax; }
   void run_together(std::span<Member> members, Chunk& chunk) override {
-    TorchReplay::run_together(*backend_, members, chunk, shared_operators_);
+    TorchReplay::run_together(*backend_, members, chunk, lockstep_);
   }
-  uint64_t shared_operators() const override { return shared_operators_; }
-  void set_reclaim(Reclaim reclaim) override { backend_->set_reclaim(std::move(reclaim)); }
+  SharedWork shared_work() const override {
+    return {.operators = lockstep_.operators, .packed_bytes = lockstep_.packed.bytes()};
+  }
+  void set_reclaim(Reclaim reclaim) override {
+    if (reclaim == nullptr) return backend_->set_reclaim(nullptr);
+    backend_->set_reclaim([this, reclaim = std::move(reclaim)](uint64_t bytes) {
+      const uint64_t dropped = lockstep_.packed.drop(bytes);  // What has a first copy goes first.
+      return dropped >= bytes ? dropped : dropped + reclaim(bytes - dropped);
+    });
+  }
 
  private:
   std::string name_;
   std::unique_ptr<Backend> backend_;
   mutable OperatorTable table_;
   std::vector<uint8_t> schema_hash_;
-  std::atomic<uint64_t> shared_operators_ = 0;
+  LockstepState lockstep_{*backend_};
 };
 
 }  // namespace

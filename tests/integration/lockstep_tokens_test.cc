@@ -158,6 +158,8 @@ class LockstepServer {
     for (int i = 0; i < kTries && groups() < wanted; ++i) once();
     EXPECT_GE(groups(), wanted);
   }
+  // Second copies of the weights, which only groups multiply by.
+  [[nodiscard]] uint64_t packed_bytes() const { return metric("lockstep_packed_bytes"); }
   [[nodiscard]] uint64_t groups() const { return metric("lockstep_groups_total"); }
   // The weights on every session; what the first sent is verified before the others ask for it.
   [[nodiscard]] std::vector<Weights> spread(const Weights& weights) const {
@@ -232,6 +234,7 @@ TEST_F(LockstepTokens, TenantsThatJoinAndLeaveGetTheTokensTheyGetAlone) {
                   static_cast<double>(std::max<uint64_t>(groups, 1)));
   EXPECT_LT(largest, 1e-3);
   EXPECT_GT(server.metric("lockstep_operators_total"), 10 * groups) << "of thirteen in a step";
+  EXPECT_GT(server.packed_bytes(), 0U);
 }
 
 TEST_F(LockstepTokens, TheErrorOfOneLeavesTheOthersWhole) {

@@ -115,7 +115,11 @@ ServerReport report() {
                        .sessions = 114,
                        .tenant_sessions = 115,
                        .draining = 116},
-          .lockstep = {.groups = 121, .jobs = 122, .operators = 123, .held_ns = 124'000'000}};
+          .lockstep = {.groups = 121,
+                       .jobs = 122,
+                       .operators = 123,
+                       .held_ns = 124'000'000,
+                       .packed_bytes = 125}};
 }
 
 Response ask(std::string_view path, Show show = Show::kAll, ServerReport of = report()) {
@@ -242,6 +246,7 @@ TEST(Pages, MetricsAreWhatPrometheusReads) {
       {"djinn_lockstep_jobs_total", 122},
       {"djinn_lockstep_operators_total", 123},
       {"djinn_lockstep_held_ms_total", 124},
+      {"djinn_lockstep_packed_bytes", 125},
       {"djinn_artifacts", 56},
       {"djinn_artifact_bytes", 57},
       {"djinn_artifact_unused_bytes", 58},
