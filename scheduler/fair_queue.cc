@@ -62,20 +62,32 @@ void FairQueue::moved(Lane& lane) {
   rank(*lane.group);
 }
 
-uint64_t FairQueue::quantum(uint64_t virtual_ns, const JobInfo& job) const {
-  return (virtual_ns + std::min(job.move_ns, affinity_ns_)) / quantum_ns_;
+const Lane* FairQueue::first() const {
+  const Group* const group = groups_.top();
+  return group == nullptr ? nullptr : group->lanes.top();
+}
+
+bool FairQueue::would_precede(const Lane& absent, const Lane& first) const {
+  if (absent.group == first.group) return true;
+  return absent.group->virtual_ns / quantum_ns_ <= first.group->key.first;
+}
+
+uint64_t FairQueue::quantum(uint64_t virtual_ns, const Lane& lane) const {
+  const uint64_t move_ns = std::min(lane.job().move_ns, affinity_ns_);
+  const uint64_t stands_back_ns = lane.in_class == Class::kLatencyCritical ? 0 : head_start_ns_;
+  return (virtual_ns + move_ns + stands_back_ns) / quantum_ns_;
 }
 
 void FairQueue::rank(Lane& lane) {
-  lane.key.first = quantum(lane.virtual_ns, lane.job());
+  lane.key.first = quantum(lane.virtual_ns, lane);
   lane.key.second = due_ns(lane.job());
   lane.group->lanes.put(lane);
 }
 
 void FairQueue::rank(Group& group) {
-  const JobInfo& job = group.lanes.top()->job();
-  group.key = {.first = quantum(group.virtual_ns, job),
-               .second = due_ns(job),
+  const Lane& lane = *group.lanes.top();
+  group.key = {.first = quantum(group.virtual_ns, lane),
+               .second = due_ns(lane.job()),
                .third = group.virtual_ns,
                .last = 0};
   groups_.put(group);

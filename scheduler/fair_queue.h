@@ -7,8 +7,9 @@
 // away. Within a quantum of virtual time, what is due first goes first. What has to be moved to the
 // device before it can run stands back by the time that takes, `affinity_ns` at most: so jobs whose
 // bytes are there run together, and deadlines and affinity never take more than that from anybody.
-// For two tenants that always have jobs, |used/weight - used/weight| <= quantum + affinity + the
-// longer of their longest jobs over its weight.
+// Likewise a job that is not latency-critical stands back by `head_start_ns` for those that are.
+// For two tenants that always have jobs, |used/weight - used/weight| <= quantum + affinity + head
+// start + the longer of their longest jobs over its weight.
 // Ownership: borrows groups and lanes while they are in. Threading: plain value.
 #pragma once
 
@@ -18,8 +19,8 @@ namespace djinn::sched {
 
 class FairQueue {
  public:
-  explicit FairQueue(uint64_t quantum_ns, uint64_t affinity_ns = 0)
-      : quantum_ns_(quantum_ns), affinity_ns_(affinity_ns) {}
+  explicit FairQueue(uint64_t quantum_ns, uint64_t affinity_ns = 0, uint64_t head_start_ns = 0)
+      : quantum_ns_(quantum_ns), affinity_ns_(affinity_ns), head_start_ns_(head_start_ns) {}
 
   void enter(Lane& lane, Group& group);
   void leave(Lane& lane);
@@ -27,6 +28,10 @@ class FairQueue {
   void moved(Lane& lane);
   // Who runs next, or null.
   [[nodiscard]] Lane* choose();
+  // The same, who may be passed over: nobody is lifted to where it is.
+  [[nodiscard]] const Lane* first() const;
+  // A latency-critical job of a lane that was in before would run before this one, which is first.
+  [[nodiscard]] bool would_precede(const Lane& absent, const Lane& first) const;
   // Of two that are in.
   [[nodiscard]] static bool before(const Lane& a, const Lane& b) {
     return a.group == b.group ? a.key < b.key : a.group->key < b.group->key;
@@ -39,10 +44,11 @@ class FairQueue {
   void rank(Lane& lane);
   void rank(Group& group);
   // Which quantum a job is ranked in.
-  [[nodiscard]] uint64_t quantum(uint64_t virtual_ns, const JobInfo& job) const;
+  [[nodiscard]] uint64_t quantum(uint64_t virtual_ns, const Lane& lane) const;
 
   const uint64_t quantum_ns_;
   const uint64_t affinity_ns_;
+  const uint64_t head_start_ns_;
   Heap<Group> groups_;
   uint64_t floor_ns_ = 0;  // what groups are lifted to
   uint64_t turns_ = 0;

@@ -114,6 +114,63 @@ TEST(VirtualDevice, AFloodingTenantTakesNothingFromTheOthers) {
   }
 }
 
+// Who decodes on and on, from forty sessions, and one that now and then asks for something.
+TEST(VirtualDevice, NobodysDecodesKeepAnothersFirstTokenBack) {
+  VirtualDevice device({.policy = "semantic", .seed = 5, .chunk_ns = kMs, .keep_latencies = true});
+  const SessionId asks = device.add({.tenant = "asks",
+                                     .job = {.wanted = Class::kInteractive},
+                                     .run_ns = 2 * kMs,
+                                     .period_ns = 50 * kMs});
+  for (int session = 0; session < 40; ++session) {
+    device.add({.tenant = "decodes",
+                .job = {.wanted = Class::kLatencyCritical},
+                .run_ns = 2 * kMs,
+                .think_ns = kMs / 10});
+  }
+  device.run(60 * kSecond);
+  ASSERT_GT(device.served(asks).ended, 1000U);
+  // The head start, a quantum, a chunk, and its own time.
+  EXPECT_LE(device.served(asks).longest_wait_ns, (4 + 2 + 1 + 2) * kMs + kMs / 10);
+}
+
+// A head start is all that a class is worth to who has its part already.
+TEST(VirtualDevice, TenantsShareTheDeviceWhateverTheySayOfTheirJobs) {
+  VirtualDevice device({.policy = "semantic", .seed = 5, .chunk_ns = kMs});
+  const SessionId meek = device.add({.tenant = "meek",
+                                     .job = {.wanted = Class::kInteractive},
+                                     .run_ns = 5 * kMs,
+                                     .in_flight = 2});
+  device.add({.tenant = "loud",
+              .job = {.wanted = Class::kLatencyCritical},
+              .run_ns = 5 * kMs,
+              .in_flight = 8});
+  device.run(60 * kSecond);
+  EXPECT_NEAR(static_cast<double>(device.served(meek).used_ns) / (60 * kSecond), 0.5, 0.001);
+}
+
+// ... and to who has less than its part, it is all that it needs.
+TEST(VirtualDevice, ADecodingSessionWithinItsPartFeelsAloneBesideAnothersRequests) {
+  const auto step_p99_ns = [](bool shared) {
+    VirtualDevice device(
+        {.policy = "semantic", .seed = 5, .chunk_ns = kMs, .keep_latencies = true});
+    const SessionId decoding = device.add({.tenant = "decoding",
+                                           .job = {.wanted = Class::kLatencyCritical},
+                                           .run_ns = 10 * kMs,
+                                           .period_ns = 40 * kMs});
+    if (shared) {
+      device.add({.tenant = "asks",
+                  .job = {.wanted = Class::kInteractive},
+                  .run_ns = 5 * kMs,
+                  .in_flight = 4});
+    }
+    device.run(60 * kSecond);
+    auto steps = device.served(decoding).latency_ns;
+    std::sort(steps.begin(), steps.end());
+    return static_cast<double>(steps.at(steps.size() * 99 / 100));
+  };
+  EXPECT_LE(step_p99_ns(true) - step_p99_ns(false), 7 * kMs);
+}
+
 // Whatever an operator does, and when: the policy and what tenants may have change every 50 ms or
 // so, in the end the device drains, and each job that was sent has ended once.
 TEST(VirtualDevice, ChangesAndADrainUnderLoadLoseNothing) {
