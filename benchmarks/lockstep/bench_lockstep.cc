@@ -20,9 +20,9 @@
 
 #include "benchmarks/harness/machine.h"
 #include "benchmarks/harness/program.h"
+#include "benchmarks/lockstep/tenant.h"
 #include "benchmarks/memory/servers.h"
 #include "client/djinn.h"
-#include "examples/generation.h"
 #include "server/ctl/ask.h"
 
 namespace djinn::benchmarks {
@@ -49,31 +49,6 @@ struct Must {
   double aim = 0;
 };
 constexpr std::array kMusts{Must{2, 0.95, 1.0}, Must{4, 2.5, 4}, Must{8, 2.75, 6}, Must{16, 4, 9}};
-
-// Of the model's own text; its end differs from tenant to tenant, and so does its length.
-std::vector<int64_t> prompt_of(size_t tenant) {
-  std::vector<int64_t> out{1,    4093, 198, 2683,  359, 253,  5356, 5646,
-                           3365, 3511, 308, 34519, 28,  7018, 411,  407};
-  for (size_t i = 0; i < tenant; ++i) {
-    out.push_back(static_cast<int64_t>(100 + 37 * i + 11 * tenant));
-  }
-  return out;
-}
-
-struct Tenant {
-  Decoder decoder;
-  std::vector<int64_t> ids = {};
-
-  void turn(int tokens) {
-    at::Tensor token;
-    for (int i = 0; i < tokens; ++i) {
-      decoder.advance();
-      if (token.defined()) ids.push_back(token.item<int64_t>());
-      token = decoder.token();
-    }
-    ids.push_back(token.item<int64_t>());
-  }
-};
 
 transport::Address admin() {
   return {.kind = transport::Address::Kind::kUnix,
