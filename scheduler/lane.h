@@ -39,9 +39,10 @@ struct Tenant {
   std::string name;
   uint64_t number = 0;  // 1, 2, 3, ... as they came
   Terms terms;
-  uint64_t used_ns = 0;  // device time since the start
-  uint64_t jobs = 0;     // that have ended
-  size_t waiting = 0;    // jobs of all its sessions
+  uint64_t used_ns = 0;   // device time since the start
+  uint64_t begun_ns = 0;  // of this, by jobs that have begun and not ended, and whose sessions live
+  uint64_t jobs = 0;      // that have ended
+  size_t waiting = 0;     // jobs of all its sessions
   size_t sessions = 0;
   std::array<Group, kClasses> groups;
 };
@@ -59,7 +60,7 @@ struct Lane : Ranked {
   uint64_t company = 0;        // that job's, as it was when it began
   bool late = false;           // Its company is amid a step, and it waits for the next one,
   uint64_t late_since_ns = 0;  // since then.
-  uint64_t used_ns = 0;        // by the job that runs
+  uint64_t used_ns = 0;        // by the job that has begun
 
   // How long it rests: from the end of its last job until the next one comes.
   uint64_t resting_since_ns = kNever;  // kNever: it does not, or never ran

@@ -136,7 +136,10 @@ void Scheduler::charge(SessionId session, uint64_t used_ns) {
   if (at == lanes_.end()) return;
   Lane& lane = at->second;
   lane.tenant->used_ns += used_ns;
-  if (lane.running) lane.used_ns += used_ns;
+  if (lane.running && !lane.removed) {
+    lane.used_ns += used_ns;
+    lane.tenant->begun_ns += used_ns;
+  }
   policy_->charge(lane, std::max<uint64_t>(used_ns, 1));
 }
 
@@ -156,7 +159,7 @@ void Scheduler::done(SessionId session, uint64_t now_ns) {
   assert(lane.running);
   lane.running = false;
   lane.begun = false;
-  lane.used_ns = 0;
+  lane.tenant->begun_ns -= std::exchange(lane.used_ns, 0);
   ++lane.tenant->jobs;
   const uint64_t company = lane.company;
   if (lane.removed) {
@@ -206,6 +209,7 @@ void Scheduler::remove(SessionId session, uint64_t now_ns) {
   waiting_ -= dropped;
   lane.tenant->waiting -= dropped;
   --lane.tenant->sessions;
+  lane.tenant->begun_ns -= std::exchange(lane.used_ns, 0);
   if (lane.running) {
     lane.removed = true;
     return;

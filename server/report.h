@@ -53,8 +53,10 @@ struct TenantReport {
   TenantMemory host;
   sched::Terms terms = {};
   uint64_t sessions_max = 0;  // 0: no limit
-  uint64_t used_ns = 0;       // device time since the server's start
-  uint64_t all_jobs = 0;      // that have ended since then, of whatever session
+  Rates rates = {};
+  uint64_t rate_refusals = 0;  // jobs that were too many by these
+  uint64_t used_ns = 0;        // device time since the server's start
+  uint64_t all_jobs = 0;       // that have ended since then, of whatever session
 
   void add(const SessionReport& session) {
     ++sessions;

@@ -188,6 +188,13 @@ bool Runner::idle() {
   return !busy_ && on_device_ == 0 && queue_.waiting() == 0 && closed_.empty();
 }
 
+RateLimits::Use Runner::use_of(std::string_view tenant) {
+  MutexLock lock(mutex_);
+  const auto at = queue_.tenants().find(tenant);
+  if (at == queue_.tenants().end()) return {};
+  return {.used_ns = at->second.used_ns, .begun_ns = at->second.begun_ns};
+}
+
 Runner::Load Runner::load() {
   MutexLock lock(mutex_);
   const uint64_t running_ns = chunk_since_ns_ == 0 ? 0 : now_ns() - chunk_since_ns_;

@@ -34,6 +34,7 @@
 #include "server/executor.h"
 #include "server/gathering.h"
 #include "server/reporter.h"
+#include "server/session/rate_limits.h"
 #include "server/task.h"
 
 namespace djinn::server {
@@ -93,6 +94,7 @@ class Runner {
     uint64_t jobs = 0;  // that have ended
   };
   [[nodiscard]] std::vector<TenantUse> tenant_uses();
+  [[nodiscard]] RateLimits::Use use_of(std::string_view tenant);
   struct Load {
     uint64_t busy_ns = 0;  // of the device, since the start; what runs now counts already. Never
                            // less than it was, so what was between two looks is a difference.

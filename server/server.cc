@@ -123,9 +123,12 @@ Result<transport::Address> Server::listen(const transport::Address& address) {
 
 void Server::set_tenants(TenantTable tenants) {
   for (const auto& [name, was] : tenants_) tenants.try_emplace(name);  // Else what it had stays.
+  const uint64_t now = now_ns();
   for (const auto& [name, tenant] : tenants) {
     runner_.set_terms(name, tenant.terms);
-    admission_.queue(name).jobs_max = tenant.queue_max;
+    Admission::Queue& queue = admission_.queue(name);
+    queue.jobs_max = tenant.queue_max;
+    queue.rates.set(tenant.rates, now);
     Account& account = Account::of(name);
     account.set_limit(Tier::kDevice, tenant.device_memory_bytes);
     account.set_limit(Tier::kHost, tenant.host_memory_bytes);

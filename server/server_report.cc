@@ -59,6 +59,8 @@ void Server::look_at_tenants(ServerReport& out, uint64_t now) {
     if (at == tenants.end()) continue;
     at->second.terms = settings.terms;
     at->second.sessions_max = settings.sessions_max;
+    at->second.rates = settings.rates;
+    at->second.rate_refusals = admission_.queue(name).rate_refusals;
   }
   for (const Runner::TenantUse& use : runner_.tenant_uses()) {
     if (const auto at = tenants.find(use.tenant); at != tenants.end()) {

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "serialization/base/limits.h"
+#include "server/clock.h"
 #include "server/session.h"
 
 namespace djinn::server {
@@ -27,6 +28,7 @@ void Session::report(Report report) {
 void Session::send_answer(Report& report) {
   const auto answer = static_cast<uint16_t>(report.answer);
   if (report.bytes) {
+    place_.queue->rates.take_bytes(report.bytes->bytes.size(), now_ns());
     sender_.send(FrameKind::kFetched,
                  codec::encode(codec::Fetched{
                      .job = wire(report.job), .answer = answer, .finished = report.finished}),

@@ -34,6 +34,7 @@ Session::Place Session::receive_payload_frame(const transport::FrameHeader& head
     return job(decoded, header.payload_bytes);
   }
   DJINN_TRY(const auto upload, codec::decode<codec::Upload>(message));
+  place_.queue->rates.take_bytes(header.payload_bytes, last_frame_ns_);
   return uploads_.begin(upload, header.payload_bytes);
 }
 
@@ -68,7 +69,9 @@ void Session::resync() {
 }
 
 bool Session::refuse() {
-  const auto retry_after_ms = house_.admission.refuse(place_);
+  RateLimits& rates = place_.queue->rates;
+  if (rates.limits_device_time()) rates.note(house_.runner.use_of(tenant_), last_frame_ns_);
+  const auto retry_after_ms = house_.admission.refuse(place_, last_frame_ns_);
   if (!retry_after_ms) return false;
   spdlog::debug("session={} tenant={}: job {} is refused for {} ms", id_.value, tenant_,
                 progress_.next().value, *retry_after_ms);
@@ -107,6 +110,7 @@ Session::Place Session::prepare(PlanSlots::Decoded decoded, uint64_t payload_byt
                .inline_uploads = {},
                .uploads = {}};
   DJINN_TRY(task.staged_bytes, uploads_.take(task.work));
+  place_.queue->rates.take_bytes(payload_bytes, last_frame_ns_);
   if (payload_bytes == 0) {
     submit(std::move(task));
     return std::span<std::byte>();
@@ -134,7 +138,7 @@ bool Session::may_run_here(const Task& task) const {
 void Session::submit(Task task) {
   const bool here = may_run_here(task);
   progress_.receive();
-  house_.admission.add(place_, task.expected_ns);
+  house_.admission.add(place_, task.expected_ns, last_frame_ns_);
   hints_.rest = Rest::kNone;
   packed_ = false;
   answers_due_ += task.work.plan->answers;

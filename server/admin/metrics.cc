@@ -190,6 +190,10 @@ void add_tenants(Page& page, const ServerReport& report) {
   for (const TenantReport& each : report.tenants) {
     page.sample("tenant", each.tenant, each.used_ns / 1000);
   }
+  page.counter("tenant_rate_refusals_total", "Jobs that were too many per second.");
+  for (const TenantReport& each : report.tenants) {
+    page.sample("tenant", each.tenant, each.rate_refusals);
+  }
   page.counter("tenant_jobs_total", "Jobs that have ended.");
   for (const TenantReport& each : report.tenants) {
     page.sample("tenant", each.tenant, each.all_jobs);
@@ -226,6 +230,9 @@ std::string to_metrics(const ServerReport& report) {
   page.sample("reason", "sessions", report.refusals.sessions);
   page.sample("reason", "tenant-sessions", report.refusals.tenant_sessions);
   page.sample("reason", "draining", report.refusals.draining);
+  page.sample("reason", "tenant-device-time", report.refusals.device_time);
+  page.sample("reason", "tenant-bytes", report.refusals.bytes);
+  page.sample("reason", "tenant-requests", report.refusals.requests);
   add_lockstep(page, report.lockstep);
   page.gauge("sessions", "Connections.");
   page.sample(report.sessions.size());

@@ -84,6 +84,13 @@ Json memory(const ServerReport& report) {
           {"moved", to_json(report.tiers.moved)},   {"artifacts", to_json(report.artifacts)}};
 }
 
+// 0: no limit.
+Json to_json(const Rates& rates) {
+  return {{"device_ns_per_second", rates.device_ns},
+          {"bytes_per_second", rates.bytes},
+          {"requests_per_second", rates.requests}};
+}
+
 Json tenants(const ServerReport& report) {
   Json out = Json::array();
   for (const TenantReport& each : report.tenants) {
@@ -92,6 +99,8 @@ Json tenants(const ServerReport& report) {
                    {"class", to_text(each.terms.ceiling)},
                    {"sessions", each.sessions},
                    {"sessions_limit", each.sessions_max},
+                   {"rates", to_json(each.rates)},
+                   {"rate_refusals", each.rate_refusals},
                    {"used_ns", each.used_ns},
                    {"all_jobs", each.all_jobs},
                    {"jobs", each.jobs},

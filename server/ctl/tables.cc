@@ -44,6 +44,17 @@ std::string limit(const Json& memory) {
   return bytes == 0 ? "none" : size_text(bytes);
 }
 
+// "250 ms, 50 MiB, 20 jobs": what it may have per second.
+std::string rates(const Json& tenant) {
+  const Json& of = tenant.at("rates");
+  std::string out;
+  const auto add = [&out](const std::string& text) { out += (out.empty() ? "" : ", ") + text; };
+  if (number(of, "device_ns_per_second") > 0) add(time_text(number(of, "device_ns_per_second")));
+  if (number(of, "bytes_per_second") > 0) add(size(of, "bytes_per_second"));
+  if (of.at("requests_per_second") > 0) add(of.at("requests_per_second").dump() + " jobs");
+  return out.empty() ? "none" : out;
+}
+
 std::string sessions_limit(const Json& tenant) {
   const uint64_t most = number(tenant, "sessions_limit");
   return most == 0 ? "none" : std::to_string(most);
@@ -79,10 +90,10 @@ std::string memory_text(const Json& page) {
 }
 
 std::string tenants_text(const Json& page) {
-  Table table(
-      {"TENANT", "CLASS", "WEIGHT", "SESSIONS", "LIMIT", "JOBS", "DEVICE TIME", "STORAGES", "BYTES",
-       "SHARED", "UPLOADED", "ON DEVICE", "PEAK", "LIMIT", "ON HOST", "PEAK", "LIMIT"},
-      2);
+  Table table({"TENANT", "CLASS", "WEIGHT", "SESSIONS", "LIMIT", "JOBS", "DEVICE TIME", "STORAGES",
+               "BYTES", "SHARED", "UPLOADED", "ON DEVICE", "PEAK", "LIMIT", "ON HOST", "PEAK",
+               "LIMIT", "LIMIT PER SECOND", "REFUSED"},
+              2);
   for (const Json& each : page.at("tenants")) {
     table.add({text(each, "tenant"), text(each, "class"), each.at("weight").dump(),
                count(each, "sessions"), sessions_limit(each), count(each, "jobs"),
@@ -90,7 +101,8 @@ std::string tenants_text(const Json& page) {
                size(each, "storage_bytes"), size(each, "shared_bytes"), size(each, "upload_bytes"),
                size(each.at("device"), "used_bytes"), size(each.at("device"), "peak_bytes"),
                limit(each.at("device")), size(each.at("host"), "used_bytes"),
-               size(each.at("host"), "peak_bytes"), limit(each.at("host"))});
+               size(each.at("host"), "peak_bytes"), limit(each.at("host")), rates(each),
+               count(each, "rate_refusals")});
   }
   return table.text();
 }

@@ -10,6 +10,21 @@ namespace {
 
 constexpr uint64_t kTypicalShare = 16;  // A job moves what is typical by a sixteenth.
 
+uint32_t to_ms(uint64_t ns) {
+  return static_cast<uint32_t>(std::clamp<uint64_t>(ns / 1'000'000, 1, uint64_t{kRetryAfterMsMax}));
+}
+
+uint64_t& count_of(Refusals& refusals, RateLimits::Of of) {
+  switch (of) {
+    case RateLimits::Of::kDeviceTime:
+      return refusals.device_time;
+    case RateLimits::Of::kBytes:
+      return refusals.bytes;
+    default:
+      return refusals.requests;
+  }
+}
+
 }  // namespace
 
 Admission::Queue& Admission::queue(std::string_view tenant) {
@@ -17,7 +32,19 @@ Admission::Queue& Admission::queue(std::string_view tenant) {
   return at != queues_.end() ? at->second : queues_[std::string(tenant)];
 }
 
-std::optional<uint32_t> Admission::refuse(const Place& place) {
+std::optional<uint32_t> Admission::refuse(const Place& place, uint64_t now_ns) {
+  Queue& queue = *place.queue;
+  const std::optional<uint32_t> full_ms = refuse_by_queue(place);
+  const RateLimits::Wait wait = queue.rates.wait(queue.expected_ns, now_ns);
+  if (wait.ns == 0) return full_ms;
+  const uint32_t rate_ms = to_ms(wait.ns + 999'999);  // Not earlier.
+  if (full_ms) return std::max(*full_ms, rate_ms);
+  ++queue.rate_refusals;
+  ++count_of(refusals_, wait.of);
+  return rate_ms;
+}
+
+std::optional<uint32_t> Admission::refuse_by_queue(const Place& place) {
   const Queue& queue = *place.queue;
   const bool own = queue.jobs_max > 0 && queue.jobs >= queue.jobs_max;
   const uint64_t tenants = tenants_ + (queue.jobs == 0 ? 1 : 0);
@@ -37,11 +64,11 @@ uint32_t Admission::retry_after_ms(const Queue& queue, bool own_limit) const {
   const uint64_t others_ns = expected_ns_ - queue.expected_ns;
   const uint64_t beside_ns = std::min(others_ns, half_ns * (std::max<uint64_t>(tenants_, 1) - 1));
   const uint64_t wait_ns = own_limit ? half_ns + beside_ns : expected_ns_ / 2;
-  return static_cast<uint32_t>(
-      std::clamp<uint64_t>(wait_ns / 1'000'000, 1, uint64_t{kRetryAfterMsMax}));
+  return to_ms(wait_ns);
 }
 
-void Admission::add(Place& place, uint64_t expected_ns) {
+void Admission::add(Place& place, uint64_t expected_ns, uint64_t now_ns) {
+  place.queue->rates.take_request(now_ns);
   if (expected_ns > 0) {
     typical_ns_ += expected_ns / kTypicalShare - typical_ns_ / kTypicalShare;
   } else {

@@ -6,6 +6,8 @@
 // served: a tenant that has less than an equal part of the queue gets in although it is full, and
 // so does a session that has less than an equal part of its tenant's. So who floods a queue refuses
 // only itself, and the n-th to come makes it longer by an n-th at most.
+// A tenant's rates (rate_limits.h) are kept here, too: they hold also while the server has nothing
+// else to do.
 // Ownership: owns what it counts. Threading: the I/O thread.
 #pragma once
 
@@ -16,6 +18,8 @@
 #include <string>
 #include <string_view>
 
+#include "server/session/rate_limits.h"
+
 namespace djinn::server {
 
 // Refusals since the server's start, by what they were for.
@@ -25,6 +29,9 @@ struct Refusals {
   uint64_t sessions = 0;         // hellos: too many sessions are there
   uint64_t tenant_sessions = 0;  // hellos: the tenant has as many as it may
   uint64_t draining = 0;         // hellos: the server drains
+  uint64_t device_time = 0;      // jobs: the tenant has used what it may per second
+  uint64_t bytes = 0;            // likewise
+  uint64_t requests = 0;         // likewise
 };
 
 class Admission {
@@ -35,6 +42,8 @@ class Admission {
     uint64_t expected_ns = 0;  // of device time
     uint64_t jobs_max = 0;     // 0: no limit of its own
     uint64_t sessions = 0;     // that have some of the jobs
+    RateLimits rates = {};
+    uint64_t rate_refusals = 0;
   };
   // A session's part of it: what its jobs in flight are counted as, oldest first.
   struct Place {
@@ -47,10 +56,10 @@ class Admission {
   // Made when it is asked for first; stays.
   [[nodiscard]] Queue& queue(std::string_view tenant);
   // Nothing: one more job of it may wait. Else in how many milliseconds half of what is in its way
-  // should have run: 1 to kRetryAfterMsMax.
-  [[nodiscard]] std::optional<uint32_t> refuse(const Place& place);
+  // should have run, or its tenant may have more by its rates: 1 to kRetryAfterMsMax.
+  [[nodiscard]] std::optional<uint32_t> refuse(const Place& place, uint64_t now_ns);
   // A job came that is expected to take so long; 0: nobody knows.
-  void add(Place& place, uint64_t expected_ns);
+  void add(Place& place, uint64_t expected_ns, uint64_t now_ns);
   // The oldest one has ended.
   void end(Place& place);
 
@@ -58,6 +67,7 @@ class Admission {
   [[nodiscard]] Refusals& refusals() { return refusals_; }
 
  private:
+  [[nodiscard]] std::optional<uint32_t> refuse_by_queue(const Place& place);
   [[nodiscard]] uint32_t retry_after_ms(const Queue& queue, bool own_limit) const;
 
   const uint64_t jobs_max_;

@@ -14,6 +14,7 @@ namespace {
 
 constexpr double kWeightMin = 0.001;
 constexpr double kWeightMax = 1000;
+constexpr double kNsPerMs = 1e6;
 constexpr int64_t kCountMax = 1'000'000;
 constexpr size_t kNameBytesMax = 256;
 
@@ -73,16 +74,43 @@ Result<> read_queue(const toml::node& node, TenantSettings& out) {
   return Unit{};
 }
 
+// A number of these, of which there are `least` to `most` per second.
+Result<double> read_rate(const toml::node& node, double least, double most, const char* range) {
+  const auto number = node.is_number() ? node.value<double>() : std::nullopt;
+  if (number && std::isfinite(*number) && *number >= least && *number <= most) return *number;
+  return wrong(std::string("is no number from ") + range);
+}
+
+Result<> read_device_time(const toml::node& node, TenantSettings& out) {
+  DJINN_TRY(const double ms, read_rate(node, 1, 1000, "1 to 1000"));
+  out.rates.device_ns = static_cast<uint64_t>(std::llround(ms * kNsPerMs));
+  return Unit{};
+}
+
+Result<> read_bytes_rate(const toml::node& node, TenantSettings& out) {
+  DJINN_TRY(out.rates.bytes, read_bytes(node));
+  if (out.rates.bytes > 0) return Unit{};
+  return wrong("lets nothing in: write a size, or leave it out");
+}
+
+Result<> read_requests(const toml::node& node, TenantSettings& out) {
+  DJINN_TRY(out.rates.requests, read_rate(node, 0.01, 1e6, "0.01 to 1000000"));
+  return Unit{};
+}
+
 struct Key {
   std::string_view name;
   Result<> (*read)(const toml::node& node, TenantSettings& out);
 };
-constexpr std::array<Key, 6> kKeys{{{"weight", read_weight},
+constexpr std::array<Key, 9> kKeys{{{"weight", read_weight},
                                     {"class", read_class},
                                     {"device-memory", read_device_memory},
                                     {"host-memory", read_host_memory},
                                     {"sessions", read_sessions},
-                                    {"queue", read_queue}}};
+                                    {"queue", read_queue},
+                                    {"device-ms-per-second", read_device_time},
+                                    {"bytes-per-second", read_bytes_rate},
+                                    {"requests-per-second", read_requests}}};
 
 Result<TenantSettings> read_tenant(const toml::table& table) {
   TenantSettings out;
@@ -137,6 +165,12 @@ std::string to_toml(const TenantTable& tenants) {
     if (tenant.host_memory_bytes > 0) {
       table.insert("host-memory", bytes_text(tenant.host_memory_bytes));
     }
+    const Rates& rates = tenant.rates;
+    if (rates.device_ns > 0) {
+      table.insert("device-ms-per-second", static_cast<double>(rates.device_ns) / kNsPerMs);
+    }
+    if (rates.bytes > 0) table.insert("bytes-per-second", bytes_text(rates.bytes));
+    if (rates.requests > 0) table.insert("requests-per-second", rates.requests);
     if (tenant.queue_max > 0) table.insert("queue", int64_t{tenant.queue_max});
     if (tenant.sessions_max > 0) table.insert("sessions", int64_t{tenant.sessions_max});
     tables.insert(name, std::move(table));

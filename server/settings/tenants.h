@@ -13,6 +13,7 @@
 
 #include "scheduler/lane.h"
 #include "serialization/base/result.h"
+#include "server/session/rate_limits.h"
 
 namespace djinn::server {
 
@@ -26,6 +27,7 @@ struct TenantSettings {
   uint64_t host_memory_bytes = 0;
   uint32_t sessions_max = 0;  // at a time; 0: no limit
   uint32_t queue_max = 0;     // jobs that wait; 0: no limit of its own
+  Rates rates = {};
 
   bool operator==(const TenantSettings&) const = default;
 };

@@ -6,8 +6,11 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstdio>
 #include <filesystem>
+#include <fstream>
+#include <iostream>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <thread>
@@ -31,8 +34,16 @@ using transport::Address;
 
 struct Ran {
   int status = 0;
-  std::string output;  // stdout and stderr
+  std::string output;
 };
+
+Ran run(const std::string& command) {
+  FILE* const pipe = popen(command.c_str(), "r");
+  Ran ran;
+  for (int c = fgetc(pipe); c != EOF; c = fgetc(pipe)) ran.output += static_cast<char>(c);
+  ran.status = WEXITSTATUS(pclose(pipe));
+  return ran;
+}
 
 class Operations : public ::testing::Test {
  protected:
@@ -46,13 +57,7 @@ class Operations : public ::testing::Test {
     return std::move(trace.value());
   }
   [[nodiscard]] Ran ctl(const std::string& args) const {
-    const std::string command =
-        binary_folder() + "/djinn-ctl --admin " + admin_.text() + " " + args + " 2>&1";
-    FILE* const pipe = popen(command.c_str(), "r");
-    Ran ran;
-    for (int c = fgetc(pipe); c != EOF; c = fgetc(pipe)) ran.output += static_cast<char>(c);
-    ran.status = WEXITSTATUS(pclose(pipe));
-    return ran;
+    return run(binary_folder() + "/djinn-ctl --admin " + admin_.text() + " " + args + " 2>&1");
   }
   [[nodiscard]] std::string ask(const std::string& request) const {
     HttpPeer peer(admin_);
@@ -169,6 +174,32 @@ TEST_F(Operations, TopShowsHowBusyTheDeviceIsAndForWhom) {
   const std::string metrics = http_body(admin_, "/metrics");
   EXPECT_THAT(metrics, HasSubstr("\n# TYPE djinn_job_wait_microseconds histogram\n"));
   EXPECT_THAT(metrics, HasSubstr("\ndjinn_class_queued_jobs{class=\"best-effort\"} 0\n"));
+}
+
+// A program knows nothing of it but that it takes longer.
+TEST(Rates, AProgramOfATenantThatMayAskTenTimesASecondComputesTheSame) {
+  const std::string at = "/tmp/djinn-rates-" + std::to_string(getpid());
+  const std::string config = at + ".toml";
+  std::ofstream(config) << "[tenants.anonymous]\nrequests-per-second = 10\n";
+  const ServerProcess server(
+      {"--threads", "1", "--log-level", "warn", "--config", config, "--admin", "unix://" + at});
+  const std::string decode = binary_folder() + "/tests/decode ";
+  const auto begin = std::chrono::steady_clock::now();
+  const Ran limited = run("DJINN_SERVER=" + server.address() + " " + decode + "djinn 8");
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+  EXPECT_EQ(limited.status, 0);
+  EXPECT_EQ(limited.output, run(decode + "cpu 8").output);
+  const Address admin{.kind = Address::Kind::kUnix, .host = at};
+  const json tenant = json::parse(http_body(admin, "/tenants")).at("tenants").at(0);
+  const auto jobs = tenant.at("all_jobs").get<double>();
+  std::cout << jobs << " jobs in " << seconds.count() << " s, " << tenant.at("rate_refusals")
+            << " refusals" << std::endl;
+  EXPECT_GT(tenant.at("rate_refusals"), 0);
+  EXPECT_LE(jobs, 10 * (seconds.count() + 1) + 1);
+  const std::string shown =
+      run(binary_folder() + "/djinn-ctl --admin " + admin.text() + " tenants").output;
+  EXPECT_THAT(shown, HasSubstr("10.0 jobs"));
+  std::filesystem::remove(config);
 }
 
 // What was taken is answered as it was recorded; whoever is cut short reads that the server went.

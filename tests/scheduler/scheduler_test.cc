@@ -91,6 +91,32 @@ TEST(Scheduler, CountsWhoWaitsAndHowLongByClassFromItsComingToItsFirstTurn) {
   EXPECT_EQ(waits[critical].jobs[4], 1U) << "more than 20 ms, at most 100";
 }
 
+TEST(Scheduler, KnowsWhatJobsHaveUsedThatHaveNotEnded) {
+  Scheduler scheduler = make("wfq");
+  scheduler.open({1}, "a");
+  scheduler.open({2}, "a");
+  scheduler.add({1}, {}, 0);
+  scheduler.add({2}, {}, 0);
+  const auto begun = [&] { return scheduler.tenants().at("a").begun_ns; };
+  const SessionId first = scheduler.take(0).session.value();
+  scheduler.charge(first, 4 * kMs);
+  scheduler.yield(first, 4 * kMs);
+  const SessionId second = scheduler.take(4 * kMs).session.value();
+  ASSERT_NE(first, second);
+  scheduler.charge(second, 5 * kMs);
+  EXPECT_EQ(begun(), 9 * kMs);
+  scheduler.done(second, 9 * kMs);
+  EXPECT_EQ(begun(), 4 * kMs);
+  ASSERT_EQ(scheduler.take(9 * kMs).session, first);
+  scheduler.charge(first, kMs);
+  scheduler.remove(first, 10 * kMs);
+  EXPECT_EQ(begun(), 0U) << "whose session has gone counts as ended";
+  scheduler.charge(first, kMs);
+  scheduler.done(first, 11 * kMs);
+  EXPECT_EQ(begun(), 0U);
+  EXPECT_EQ(scheduler.tenants().at("a").used_ns, 11 * kMs);
+}
+
 TEST(Scheduler, ChargesAJobWhoseSessionIsGone) {
   Scheduler scheduler = make("wfq");
   scheduler.open({1}, "a");

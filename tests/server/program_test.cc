@@ -206,8 +206,9 @@ std::optional<WireFrame> keep(WireClient& client, std::vector<Tensor>& kept, siz
 }
 
 TEST(Program, NamesTheTableAndTheKeyThatAreWrong) {
-  for (const char* line : {"weight = 0", "class = \"urgent\"", "sessions = -1", "colour = 3",
-                           "device-memory = \"2GiB\"\nhost-memory = \"1GiB\""}) {
+  for (const char* line :
+       {"weight = 0", "class = \"urgent\"", "sessions = -1", "colour = 3",
+        "requests-per-second = -1", "device-memory = \"2GiB\"\nhost-memory = \"1GiB\""}) {
     const std::string path =
         write("djinn-wrong.toml", std::string("[tenants.alice]\n") + line + "\n");
     const Said said = say("--device cpu --listen tcp://127.0.0.1:0 --config " + path);
@@ -249,6 +250,31 @@ TEST(Program, KeepsATenantToItsShareOfTheHostAndOthersToTheirs) {
         alice.fetch([&](graph::PlanWriter& writer) { record_fetch(writer, hers[i]); });
     EXPECT_EQ(back, std::vector<float>(kMiB / sizeof(float), 3)) << i;
   }
+}
+
+TEST(Program, RereadsATenantsRates) {
+  const std::string config =
+      write("djinn-rates.toml", "[tenants.anonymous]\nrequests-per-second = 0.01\n");
+  const std::string log = ::testing::TempDir() + "/djinn-rates.log";
+  Process process({"--config", config}, log);
+  WireClient client(address_in(process.line()));
+  ASSERT_TRUE(client.hello());
+  std::vector<Tensor> kept;
+  const auto first = keep(client, kept, 4096);
+  ASSERT_TRUE(first && first->kind == transport::FrameKind::kFetched);
+  const auto second = keep(client, kept, 4096);
+  ASSERT_TRUE(second && second->kind == transport::FrameKind::kRefused);
+  const auto refused = second->as<codec::Refused>();
+  EXPECT_EQ(static_cast<ErrorCode>(refused.code), ErrorCode::kExhausted);
+  EXPECT_EQ(refused.retry_after_ms, 60'000U) << "a hundred seconds; nobody is told more than one";
+  write("djinn-rates.toml", "[tenants.anonymous]\n");
+  process.signal(SIGHUP);
+  ASSERT_TRUE(log_says(log, "1 tenants were reread"));
+  client.forget_plans();
+  client.next_job = refused.job;
+  client.epoch = refused.epoch;
+  const auto back = client.fetch([&](graph::PlanWriter& writer) { record_fetch(writer, kept[0]); });
+  EXPECT_EQ(back, std::vector<float>(1024, 3)) << "the session goes on";
 }
 
 TEST(Program, RereadsTokensAndTenantsAndNothingThatIsWrong) {

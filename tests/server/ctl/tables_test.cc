@@ -84,13 +84,17 @@ TEST(Tables, ShowSessionsAndTenants) {
   EXPECT_THAT(sessions, HasSubstr("  rests  best-effort  "));
   const std::string tenants = tenants_text(Json::parse(R"({"tenants": [{
     "tenant": "bob", "weight": 0.5, "class": "best-effort", "sessions": 1, "sessions_limit": 4,
-    "used_ns": 2500000000, "all_jobs": 48, "jobs": 42, "in_flight": 43, "storages": 44,
+    "rates": {"device_ns_per_second": 250000000, "bytes_per_second": 1048576,
+              "requests_per_second": 20.5}, "rate_refusals": 49, "used_ns": 2500000000, "all_jobs": 48, "jobs": 42, "in_flight": 43, "storages": 44,
     "storage_bytes": 45, "shared_bytes": 46, "upload_bytes": 47,
     "device": {"limit_bytes": 4096, "used_bytes": 2048, "peak_bytes": 3072},
     "host": {"limit_bytes": 0, "used_bytes": 5120, "peak_bytes": 6144}}]})"));
   EXPECT_THAT(tenants,
               HasSubstr("\nbob     best-effort     0.5         1      4    42        2.5 s"));
-  EXPECT_THAT(tenants, HasSubstr("  2.0 KiB  3.0 KiB  4.0 KiB  5.0 KiB  6.0 KiB   none\n"));
+  EXPECT_THAT(
+      tenants,
+      HasSubstr("  2.0 KiB  3.0 KiB  4.0 KiB  5.0 KiB  6.0 KiB   none  250.0 ms, 1.0 MiB, 20.5 "
+                "jobs       49\n"));
 }
 
 TEST(Tables, ShowPlans) {

@@ -16,8 +16,8 @@ constexpr uint64_t kMs = 1'000'000;
 // Adds jobs until one is refused; how many that were.
 size_t flood(Admission& admission, Admission::Place& place, uint64_t each_ns) {
   size_t jobs = 0;
-  while (!admission.refuse(place)) {
-    admission.add(place, each_ns);
+  while (!admission.refuse(place, 0)) {
+    admission.add(place, each_ns, 0);
     ++jobs;
   }
   return jobs;
@@ -44,7 +44,7 @@ TEST(Admission, WhoFloodsTheQueueRefusesOnlyItself) {
   ASSERT_EQ(flood(admission, flooding, kMs), 100U);
   EXPECT_EQ(flood(admission, meek, kMs), 50U) << "an equal part of the queue";
   EXPECT_EQ(flood(admission, third, kMs), 33U);
-  EXPECT_TRUE(admission.refuse(flooding));
+  EXPECT_TRUE(admission.refuse(flooding, 0));
 }
 
 TEST(Admission, ASessionThatFloodsItsTenantsQueueRefusesOnlyItself) {
@@ -67,31 +67,31 @@ TEST(Admission, SaysWhenHalfOfWhatIsInTheWayShouldHaveRun) {
   Admission admission(100);
   Admission::Place alice{&admission.queue("alice")};
   ASSERT_EQ(flood(admission, alice, 20 * kMs), 100U);
-  EXPECT_EQ(admission.refuse(alice), 1000U);
+  EXPECT_EQ(admission.refuse(alice, 0), 1000U);
   Admission::Place bob{&admission.queue("bob")};
   bob.queue->jobs_max = 10;
   ASSERT_EQ(flood(admission, bob, 20 * kMs), 10U);
-  EXPECT_EQ(admission.refuse(bob), 200U) << "half of his 200 ms, and as much of hers beside it";
+  EXPECT_EQ(admission.refuse(bob, 0), 200U) << "half of his 200 ms, and as much of hers beside it";
 }
 
 TEST(Admission, StaysWithinBoundsWhateverIsExpected) {
   Admission admission(2);
   Admission::Place alice{&admission.queue("alice")};
-  admission.add(alice, 1);
-  admission.add(alice, 1);
-  EXPECT_EQ(admission.refuse(alice), 1U);
+  admission.add(alice, 1, 0);
+  admission.add(alice, 1, 0);
+  EXPECT_EQ(admission.refuse(alice, 0), 1U);
   admission.end(alice);
   admission.end(alice);
-  admission.add(alice, uint64_t{1} << 60);
-  admission.add(alice, uint64_t{1} << 60);
-  EXPECT_EQ(admission.refuse(alice), kRetryAfterMsMax);
+  admission.add(alice, uint64_t{1} << 60, 0);
+  admission.add(alice, uint64_t{1} << 60, 0);
+  EXPECT_EQ(admission.refuse(alice, 0), kRetryAfterMsMax);
 }
 
 TEST(Admission, CountsAJobThatNobodyKnowsAsATypicalOne) {
   Admission admission(1000);
   Admission::Place alice{&admission.queue("alice")};
-  for (int i = 0; i < 200; ++i) admission.add(alice, 8 * kMs);
-  admission.add(alice, 0);
+  for (int i = 0; i < 200; ++i) admission.add(alice, 8 * kMs, 0);
+  admission.add(alice, 0, 0);
   for (int i = 0; i < 200; ++i) admission.end(alice);
   EXPECT_EQ(alice.queue->jobs, 1U);
   EXPECT_NEAR(static_cast<double>(alice.queue->expected_ns), 8.0 * kMs, 0.1 * kMs);

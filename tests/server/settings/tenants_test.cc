@@ -22,18 +22,21 @@ TEST(Tenants, AreReadFromTheirTables) {
       "[tenants.alice]\n"
       "weight = 3\nclass = \"interactive\"\ndevice-memory = \"2GiB\"\nhost-memory = 4096\n"
       "sessions = 8\nqueue = 9\n"
+      "device-ms-per-second = 250\nbytes-per-second = \"10MiB\"\nrequests-per-second = 0.5\n"
       "[tenants.\"bob o'c\"]\n"
       "weight = 0.5\ndevice-memory = 0\n"
       "[tenants.carol]\n",
       "x.toml");
   ASSERT_TRUE(tenants) << tenants.error().message;
   ASSERT_EQ(tenants->size(), 3U);
-  EXPECT_EQ(tenants->at("alice"),
-            (TenantSettings{.terms = {.weight = 3, .ceiling = sched::Class::kInteractive},
-                            .device_memory_bytes = 2 * kGiB,
-                            .host_memory_bytes = 4096,
-                            .sessions_max = 8,
-                            .queue_max = 9}));
+  EXPECT_EQ(
+      tenants->at("alice"),
+      (TenantSettings{.terms = {.weight = 3, .ceiling = sched::Class::kInteractive},
+                      .device_memory_bytes = 2 * kGiB,
+                      .host_memory_bytes = 4096,
+                      .sessions_max = 8,
+                      .queue_max = 9,
+                      .rates = {.device_ns = 250'000'000, .bytes = 10 << 20, .requests = 0.5}}));
   EXPECT_EQ(tenants->at("bob o'c").terms.weight, 0.5);
   EXPECT_EQ(tenants->at("bob o'c").device_memory_bytes, 0U) << "no limit, whatever others have";
   EXPECT_EQ(tenants->at("carol"), TenantSettings{}) << "the defaults";
@@ -62,6 +65,15 @@ TEST(Tenants, AWrongTableIsNamedWithItsKeyAndItsCure) {
       {"sessions = 0", "1 to 1000000"},
       {"sessions = \"4\"", "1 to 1000000"},
       {"queue = 0", "1 to 1000000"},
+      {"device-ms-per-second = 0", "1 to 1000"},
+      {"device-ms-per-second = 1001", "1 to 1000"},
+      {"device-ms-per-second = nan", "1 to 1000"},
+      {"device-ms-per-second = \"10ms\"", "1 to 1000"},
+      {"bytes-per-second = 0", "leave it out"},
+      {"bytes-per-second = \"fast\"", "2GiB"},
+      {"requests-per-second = 0", "0.01 to 1000000"},
+      {"requests-per-second = inf", "0.01 to 1000000"},
+      {"requests-per-second = true", "0.01 to 1000000"},
       {"token = \"s3cret\"", "weight, class"},
       {"threads = 2", "weight, class"}};
   for (const auto& [line, cure] : wrong) {
