@@ -19,7 +19,10 @@ uint64_t behind(uint64_t virtual_ns, uint64_t floor_ns) {
 }  // namespace
 
 void FairQueue::enter(Lane& lane, Group& group) {
-  if (group.lanes.empty()) group.virtual_ns = lifted(group.virtual_ns, group.behind_ns, floor_ns_);
+  if (group.lanes.empty()) {
+    const uint64_t behind_ns = std::max(group.behind_ns, options_.credit_ns);
+    group.virtual_ns = lifted(group.virtual_ns, behind_ns, floor_ns_);
+  }
   lane.virtual_ns = lifted(lane.virtual_ns, lane.behind_ns, group.floor_ns);
   lane.group = &group;
   lane.key.third = ++turns_;
@@ -69,13 +72,14 @@ const Lane* FairQueue::first() const {
 
 bool FairQueue::would_precede(const Lane& absent, const Lane& first) const {
   if (absent.group == first.group) return true;
-  return absent.group->virtual_ns / quantum_ns_ <= first.group->key.first;
+  return absent.group->virtual_ns / options_.quantum_ns <= first.group->key.first;
 }
 
 uint64_t FairQueue::quantum(uint64_t virtual_ns, const Lane& lane) const {
-  const uint64_t move_ns = std::min(lane.job().move_ns, affinity_ns_);
-  const uint64_t stands_back_ns = lane.in_class == Class::kLatencyCritical ? 0 : head_start_ns_;
-  return (virtual_ns + move_ns + stands_back_ns) / quantum_ns_;
+  const uint64_t move_ns = std::min(lane.job().move_ns, options_.affinity_ns);
+  const uint64_t stands_back_ns =
+      lane.in_class == Class::kLatencyCritical ? 0 : options_.head_start_ns;
+  return (virtual_ns + move_ns + stands_back_ns) / options_.quantum_ns;
 }
 
 void FairQueue::rank(Lane& lane) {

@@ -4,7 +4,8 @@
 //
 // Each has a virtual time: the device time it had over its weight. The lowest runs next; who comes
 // back is as far behind the others as it was when it left, so nobody saves up for later by being
-// away. Within a quantum of virtual time, what is due first goes first. What has to be moved to the
+// away: a tenant at most `credit_ns`, so that who asks now and then is not behind who always does.
+// Within a quantum of virtual time, what is due first goes first. What has to be moved to the
 // device before it can run stands back by the time that takes, `affinity_ns` at most: so jobs whose
 // bytes are there run together, and deadlines and affinity never take more than that from anybody.
 // Likewise a job that is not latency-critical stands back by `head_start_ns` for those that are.
@@ -19,8 +20,13 @@ namespace djinn::sched {
 
 class FairQueue {
  public:
-  explicit FairQueue(uint64_t quantum_ns, uint64_t affinity_ns = 0, uint64_t head_start_ns = 0)
-      : quantum_ns_(quantum_ns), affinity_ns_(affinity_ns), head_start_ns_(head_start_ns) {}
+  struct Options {
+    uint64_t quantum_ns = 1;
+    uint64_t affinity_ns = 0;
+    uint64_t head_start_ns = 0;
+    uint64_t credit_ns = 0;
+  };
+  explicit FairQueue(const Options& options) : options_(options) {}
 
   void enter(Lane& lane, Group& group);
   void leave(Lane& lane);
@@ -46,9 +52,7 @@ class FairQueue {
   // Which quantum a job is ranked in.
   [[nodiscard]] uint64_t quantum(uint64_t virtual_ns, const Lane& lane) const;
 
-  const uint64_t quantum_ns_;
-  const uint64_t affinity_ns_;
-  const uint64_t head_start_ns_;
+  const Options options_;
   Heap<Group> groups_;
   uint64_t floor_ns_ = 0;  // what groups are lifted to
   uint64_t turns_ = 0;

@@ -6,7 +6,8 @@
 //
 // Why a head start and no rank of its own: a program decodes as long as it likes, and all who
 // decode together would keep everybody else's first token back for ever. So who uses less of the
-// device than its part is first with whatever it sends, and who uses more waits for those.
+// device than its part is first with whatever it sends, and who uses more waits for those. For that
+// a tenant that was away may have saved up kCreditNs, and no more.
 // Aging: best-effort jobs that wait are served once per kAgingNs whatever comes above them, so that
 // each of n tenants waits at most n times that and n longest jobs. Anticipation: a program that
 // decodes asks for its next step a round trip after the last; a longer job that slips into that gap
@@ -26,6 +27,8 @@ constexpr uint64_t kQuantumNs = 2'000'000;
 // Bytes that come for one job and leave for the next are worth a few jobs' length of waiting.
 constexpr uint64_t kAffinityNs = 20'000'000;
 constexpr uint64_t kHeadStartNs = 4'000'000;
+// A few requests of a tenant that was away, or as much of a long one.
+constexpr uint64_t kCreditNs = 20'000'000;
 constexpr uint64_t kAgingNs = 500'000'000;
 constexpr uint64_t kHoldMaxNs = 400'000;
 constexpr uint32_t kMissesMax = 6;
@@ -86,7 +89,10 @@ class Semantic final : public Policy {
  private:
   enum Rank : size_t { kWaitedFor, kBatch, kRanks };
   struct OfRank {
-    FairQueue queue{kQuantumNs, kAffinityNs, kHeadStartNs};
+    FairQueue queue{{.quantum_ns = kQuantumNs,
+                     .affinity_ns = kAffinityNs,
+                     .head_start_ns = kHeadStartNs,
+                     .credit_ns = kCreditNs}};
     uint64_t served_ns = 0;  // last, or when it came to have candidates
   };
   static size_t rank_of(const Lane& lane) {

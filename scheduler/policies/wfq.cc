@@ -33,7 +33,7 @@ class Wfq final : public Policy {
   }
 
  private:
-  FairQueue queue_{1};
+  FairQueue queue_{{.quantum_ns = 1}};
 };
 
 }  // namespace
