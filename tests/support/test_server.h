@@ -37,6 +37,7 @@ class TestServer {
   }
   ~TestServer() {
     if (!thread_.joinable()) return;
+    device.asleep = false;  // A test that failed must end, too.
     server_->stop();
     server_->stop();
     join();
