@@ -95,13 +95,13 @@ def key_of(path, arguments, checks):
     return digest.hexdigest()
 
 
-def built(target, sources, arguments, folder=None):
-    """The file that clang makes of the first source; made anew when a source or an argument differs."""
+def built(target, sources, arguments, folder=None, is_usable=lambda path: True):
+    """The file that clang makes of the first source; made anew when a source or an argument differs, or it is of no use."""
     digest = hashlib.sha256("\0".join(arguments).encode())
     for source in sources:
         digest.update(pathlib.Path(source).read_bytes())
     path = CACHE / f"{digest.hexdigest()[:16]}-{target}"
-    if not path.exists():
+    if not path.exists() or not is_usable(path):
         made = path.with_suffix(f".{os.getpid()}")
         subprocess.run([CLANG, *arguments, str(sources[0]), "-o", str(made)], check=True, cwd=folder)
         made.rename(path)  # Whole or not at all, whoever else makes it now.
@@ -116,8 +116,13 @@ def plugin():
 
 
 def precompiled(header, command):
-    # LibTorch's version decides what the header holds; clang itself refuses one whose files have changed.
-    return built("torch.pch", [header, ROOT / "requirements.txt"], command.arguments, command.folder)
+    """The header as clang precompiles it. LibTorch's version decides what it holds, yet clang refuses one that is older than
+    any file in it, as all of them are in a new clone at the same path; so clang is asked first."""
+    def is_usable(path):
+        words = [CLANG, *command.arguments, "-include-pch", str(path), "-fsyntax-only", "/dev/null"]
+        return subprocess.run(words, capture_output=True, cwd=command.folder).returncode == 0
+
+    return built("torch.pch", [header, ROOT / "requirements.txt"], command.arguments, command.folder, is_usable)
 
 
 def check(command, scope, header):
