@@ -75,9 +75,9 @@ std::vector<ModelInfo> models() {
 class Bench {
  public:
   Bench(const std::filesystem::path& folder, double turn_s)
-      : turn_s_(turn_s), servers_(arguments_of_all(), kSessions) {
+      : turn_s_(turn_s), servers_(arguments_of_all(), sessions_) {
     for (size_t arm = 0; arm < arms().size(); ++arm) {
-      for (size_t session = 0; session < kSessions; ++session) {
+      for (size_t session = 0; session < sessions_; ++session) {
         const at::Device device = servers_.device(arm, session);
         const ModelInfo& info = models_[session % models_.size()];
         llamas_.push_back(info.random ? Llama::random(*info.random, 7, device)
@@ -89,7 +89,7 @@ class Bench {
     }
     tenants_.resize(arms().size());
     for (size_t arm = 0; arm < arms().size(); ++arm) {
-      for (size_t session = 0; session < kSessions; ++session) begin(arm, session);
+      for (size_t session = 0; session < sessions_; ++session) begin(arm, session);
     }
   }
 
@@ -100,8 +100,8 @@ class Bench {
     const auto begin = Clock::now();
     {
       std::vector<std::jthread> threads;
-      threads.reserve(kSessions);
-      for (size_t session = 0; session < kSessions; ++session) {
+      threads.reserve(sessions_);
+      for (size_t session = 0; session < sessions_; ++session) {
         threads.emplace_back([&, session] {
           at::set_num_threads(1);
           tokens += write(tenants_[arm][session], over);
@@ -116,7 +116,7 @@ class Bench {
   // Sessions whose text is not the one of first come, first served.
   [[nodiscard]] size_t different(size_t arm) const {
     size_t out = 0;
-    for (size_t session = 0; session < kSessions; ++session) {
+    for (size_t session = 0; session < sessions_; ++session) {
       const auto& mine = tenants_[arm][session].ids;
       const auto& right = tenants_[kFcfs][session].ids;
       const auto count = static_cast<std::ptrdiff_t>(std::min(mine.size(), right.size()));
@@ -138,7 +138,7 @@ class Bench {
   }
 
   void begin(size_t arm, size_t session) {
-    const Llama& llama = llamas_[arm * kSessions + session];
+    const Llama& llama = llamas_[arm * sessions_ + session];
     tenants_[arm].push_back({.decoder = Decoder(llama, KvKind::kCat, kPositions)});
     std::vector<int64_t> prompt = prompt_of(session);
     for (int64_t& id : prompt) id %= llama.config().vocabulary;
@@ -160,7 +160,7 @@ class Bench {
   }
 
   const std::vector<ModelInfo> models_ = benchmarks::models();
-  const size_t kSessions = kSessionsEach * models_.size();
+  const size_t sessions_ = kSessionsEach * models_.size();
   const double turn_s_;
   Servers servers_;
   std::vector<Llama> llamas_;

@@ -48,7 +48,7 @@ class PackedMatrices {
     int64_t stride = 0;
     int64_t column_stride = 0;
     c10::ScalarType type = c10::ScalarType::Undefined;
-    auto operator<=>(const Key&) const = default;
+    auto operator<=>(const Key&) const = default;  // NOLINT(modernize-use-nullptr): its own 0
   };
   struct Entry {
     at::Tensor packed;  // Undefined: not yet.

@@ -129,7 +129,7 @@ std::vector<Program> module_programs() {
              },
              {3, 2, 8}));
   // The CPU multiplies by a mask of reciprocals, the fused operator by mask and reciprocal.
-  add({"Dropout", dropout, 1e-6});
+  add({"Dropout", dropout, 1e-6, true});
   add(module("MaxPool2d", [] { return nn::MaxPool2d(nn::MaxPool2dOptions(2)); }, {2, 3, 8, 8}));
   add(module("AvgPool2d", [] { return nn::AvgPool2d(nn::AvgPool2dOptions(2)); }, {2, 3, 8, 8}));
   add(module("AdaptiveAvgPool2d",

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The same program on the CPU and on a real server gives the same: forward, backward, layouts.
+#include <algorithm>
+
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 #include <torch/utils.h>
@@ -34,8 +36,18 @@ at::Tensor comparable(const at::Tensor& tensor) {
   return host.to(at::kDouble);
 }
 
+// A GPU's kernels sum in another order than the CPU's, which shows in the last bits of the largest.
+double allowed(const Program& program, const at::Tensor& expected) {
+  if (server_device() == "cpu") return program.tolerance;
+  const auto sizes = at::where(expected.isfinite(), expected.abs(), at::ones({}, at::kDouble));
+  return std::max(program.tolerance, 1e-4 * std::max(1.0, sizes.max().item<double>()));
+}
+
 TEST_P(Parity, GivesWhatTheCpuGives) {
   const Program& program = GetParam();
+  if (program.is_random && server_device() != "cpu") {
+    GTEST_SKIP() << server_device() << " draws other random numbers than the CPU";
+  }
   torch::manual_seed(3);
   const auto expected = program.run(at::kCPU);
   torch::manual_seed(3);
@@ -51,7 +63,7 @@ TEST_P(Parity, GivesWhatTheCpuGives) {
     if (a.numel() == 0) continue;
     const auto difference = at::where(a.eq(b).logical_or(a.isnan().logical_and(b.isnan())),
                                       at::zeros({}, at::kDouble), (a - b).abs());
-    EXPECT_LE(difference.max().item<double>(), program.tolerance);
+    EXPECT_LE(difference.max().item<double>(), allowed(program, b));
   }
 }
 

@@ -15,7 +15,8 @@ namespace djinn::testing {
 struct Program {
   std::string name;
   std::function<std::vector<at::Tensor>(at::Device)> run;
-  double tolerance = 0;  // 0: equal to the last bit
+  double tolerance = 0;    // 0: equal to the last bit
+  bool is_random = false;  // Draws numbers on the device, and a GPU draws others than the CPU.
 };
 inline void PrintTo(const Program& program, std::ostream* out) { *out << program.name; }  // NOLINT
 

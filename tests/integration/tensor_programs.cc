@@ -319,7 +319,7 @@ std::vector<Program> tensor_programs() {
       {"Integers", integers},
       {"Foreach", foreach},
       {"Images", images},
-      {"RandomNumbers", random_numbers},
+      {"RandomNumbers", random_numbers, 0, true},
       {"Scalars", scalars},
       {"Factories", factories},
       {"DoubleBackward", double_backward},

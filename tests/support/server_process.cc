@@ -45,11 +45,14 @@ std::string binary_folder() {
   return folder.ends_with("/tests") ? folder.substr(0, folder.size() - 6) : folder;
 }
 
+std::string server_device() {
+  const char* const given = std::getenv("DJINN_TEST_DEVICE");  // NOLINT(concurrency-mt-unsafe)
+  return given != nullptr ? given : "cpu";
+}
+
 ServerProcess::ServerProcess(std::vector<std::string> args, const std::string& listen) {
   const std::string program = binary_folder() + "/djinn-server";
-  std::vector<std::string> all{program, "--listen", listen};
-  const char* const device = std::getenv("DJINN_TEST_DEVICE");  // NOLINT
-  if (device != nullptr) all.insert(all.end(), {"--device", device});
+  std::vector<std::string> all{program, "--listen", listen, "--device", server_device()};
   all.insert(all.end(), args.begin(), args.end());
   std::vector<char*> argv;
   argv.reserve(all.size() + 1);

@@ -35,6 +35,9 @@ class ServerProcess {
   std::string address_;
 };
 
+// The device of the servers that tests start: $DJINN_TEST_DEVICE, "cpu" without it.
+[[nodiscard]] std::string server_device();
+
 // Folder of the binaries of this build.
 [[nodiscard]] std::string binary_folder();
 

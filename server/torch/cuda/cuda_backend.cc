@@ -213,6 +213,8 @@ Result<std::unique_ptr<Backend>> make_cuda_backend(const PluginOptions& options)
   DJINN_CHECK(check_driver());
   try {
     at::globalContext().lazyInitDevice(c10::kCUDA);
+    // Convolutions would round their inputs to ten bits, and no client can ask for all of them.
+    at::globalContext().setAllowTF32CuDNN(false);
     auto backend = std::make_unique<CudaBackend>(options);
     std::string trouble;
     DJINN_CHECK(backend->enter(Owner{}, [&] {
