@@ -203,7 +203,7 @@ std::vector<int> in_children(int count, unsigned seconds, const std::function<in
   for (int i = 0; i < count; ++i) {
     const pid_t child = fork();
     if (child == 0) {
-      alarm(kSanitized ? 10 * seconds : seconds);
+      alarm(djinn::testing::kSanitized ? 10 * seconds : seconds);
       results[i] = body(i);
       _exit(0);
     }
