@@ -137,10 +137,11 @@ bool limits_device_memory(const TenantTable& tenants) {
 // What the tenants' tables say can be kept on this device.
 Result<> check_tenants(const TenantTable& tenants, const Device& device,
                        uint64_t tenant_memory_bytes) {
-  if (limits_device_memory(tenants) && !device.charges_tenants()) {
+  if ((limits_device_memory(tenants) || tenant_memory_bytes > 0) && !device.charges_tenants()) {
     return Error{ErrorCode::kInvalid,
                  "tenants: the device " + device.name() +
-                     " does not count what a tenant has of it yet: leave device-memory out"};
+                     " does not count what a tenant has of it yet: leave tenant-memory and the "
+                     "tenants' device-memory out"};
   }
   return check_tenants(tenants, tenant_memory_bytes);
 }

@@ -163,7 +163,7 @@ int of_who_was_away(const char* policy) {
 TEST(Wfq, GivesNoCreditForBeingAway) { EXPECT_NEAR(of_who_was_away("wfq"), 100, 1); }
 
 TEST(Semantic, GivesCreditOfTwentyMillisecondsForBeingAwayAndNoMore) {
-  EXPECT_NEAR(of_who_was_away("semantic"), 20 + 180 / 2, 2);
+  EXPECT_NEAR(of_who_was_away("semantic"), 20 + 180 / 2.0, 2);
 }
 
 TEST(Scheduler, DebtDoesNotEndWithASession) {

@@ -14,7 +14,6 @@ using graph::PlanWriter;
 using server::Access;
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
-using ::testing::ElementsAre;
 using transport::FrameKind;
 
 TestServer::Options options(uint64_t queue_max, server::TenantTable tenants = {}) {
