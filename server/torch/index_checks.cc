@@ -160,6 +160,21 @@ void lu_pivots(const OperatorInfo& op, const Stack& stack) {
   if (matrix.dim() >= 2) in_range(args.tensor("LU_pivots"), 1, matrix.size(-2) + 1);
 }
 
+// Where each group ends, in the dimension that is divided.
+void groups(const OperatorInfo& op, const Stack& stack) {
+  const Arguments args(op, stack);
+  if (args["offs"].isNone()) return;
+  const Tensor ends = args.tensor("offs");
+  const Tensor left = args.tensor("self");
+  const Tensor right = args.tensor("mat2");
+  if (ends.numel() == 0 || left.dim() < 2 || right.dim() < 2) return;  // The kernel refuses those.
+  const int64_t divided = left.dim() > 2    ? right.size(-1)
+                          : right.dim() > 2 ? left.size(0)
+                                            : left.size(1);
+  in_range(ends, 0, divided + 1);
+  all_of(ends.diff() >= 0, "a group ends before it begins");
+}
+
 constexpr PrefixCheck kChecks[] = {
     {"embedding_dense_backward", nullptr},  // operator_checks.h has it.
     {"embedding", embedding},
@@ -192,6 +207,8 @@ constexpr PrefixCheck kChecks[] = {
     {"masked_scatter", masked_scatter},
     {"repeat_interleave", repeat_interleave},
     {"lu_unpack", lu_pivots},
+    {"_grouped_mm", groups},
+    {"_scaled_grouped_mm", groups},
 };
 
 }  // namespace
