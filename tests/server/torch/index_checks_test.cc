@@ -2,7 +2,9 @@
 // Index checks: what would end a GPU for everybody is an exception before the kernel runs.
 #include "server/torch/index_checks.h"
 
+#include <algorithm>
 #include <cmath>
+#include <iterator>
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
@@ -26,6 +28,19 @@ IValue list(const Tensor& first, const Tensor& second) {
   return c10::List<std::optional<Tensor>>({std::optional(first), std::optional(second)});
 }
 
+std::vector<Row> rows_of_groups() {
+  const Tensor x = at::ones({4, 3});
+  const Tensor stacked = at::ones({2, 3, 5});
+  return {
+      {"aten::_grouped_mm",
+       {x, stacked, longs({1, 4}), IValue(), IValue()},
+       {x, stacked, longs({1, 5}), IValue(), IValue()}},
+      {"aten::_grouped_mm",
+       {x.t(), x, longs({0, 4}), IValue(), IValue()},
+       {x.t(), x, longs({3, 2}), IValue(), IValue()}},
+  };
+}
+
 std::vector<Row> rows() {
   const Tensor x = at::ones({4, 3});
   const Tensor part = at::ones({2, 3});
@@ -36,12 +51,6 @@ std::vector<Row> rows() {
       {"aten::embedding", {x, square, -1, false, false}, {x, longs({-1}), -1, false, false}},
       {"aten::embedding_renorm_", {x, longs({3}), 1.0, 2.0}, {x, longs({4}), 1.0, 2.0}},
       {"aten::index_select", {x, 0, longs({0, 3})}, {x, 0, longs({4})}},
-      {"aten::_grouped_mm",
-       {x, at::ones({2, 3, 5}), longs({1, 4}), IValue(), IValue()},
-       {x, at::ones({2, 3, 5}), longs({1, 5}), IValue(), IValue()}},
-      {"aten::_grouped_mm",
-       {x.t(), x, longs({0, 4}), IValue(), IValue()},
-       {x.t(), x, longs({3, 2}), IValue(), IValue()}},
       {"aten::index_select", {x, -1, longs({2})}, {x, -1, longs({3})}},
       {"aten::index_add", {x, 0, longs({0, 3}), part, 1}, {x, 0, longs({-1, 0}), part, 1}},
       {"aten::index_copy", {x, 0, longs({0, 3}), part}, {x, 0, longs({0, 4}), part}},
@@ -103,7 +112,9 @@ std::vector<Row> rows() {
 }
 
 TEST(IndexChecks, RefuseWhatAKernelOnADeviceWouldDieOf) {
-  for (const Row& row : rows()) {
+  std::vector<Row> all = rows();
+  std::ranges::move(rows_of_groups(), std::back_inserter(all));
+  for (const Row& row : all) {
     SCOPED_TRACE(row.op);
     const auto handle = operators::find_operator(row.op);
     ASSERT_TRUE(handle.has_value());
