@@ -14,16 +14,10 @@ using at::Tensor;
 
 constexpr size_t kTensorsMax = 8;
 
-// Kernels of a GPU give a result without elements other strides than the CPU's.
-bool any_strides(const Tensor& tensor) {
-  return tensor.numel() == 0 && std::getenv("DJINN_TEST_DEVICE") != nullptr;  // NOLINT
-}
-
 std::string describe(const Tensor& tensor) {
   std::ostringstream out;
-  out << tensor.scalar_type() << tensor.sizes();
-  if (!any_strides(tensor)) out << " strides " << tensor.strides();
-  out << " offset " << tensor.storage_offset() << (tensor.requires_grad() ? " tracked" : "")
+  out << tensor.scalar_type() << tensor.sizes() << " strides " << tensor.strides() << " offset "
+      << tensor.storage_offset() << (tensor.requires_grad() ? " tracked" : "")
       << (tensor.is_conj() ? " conjugated" : "") << (tensor.is_neg() ? " negated" : "");
   return out.str();
 }
