@@ -13,8 +13,9 @@ namespace djinn::testing {
 
 class ServerProcess {
  public:
-  // Starts `djinn-server --listen <listen> <args>` from $DJINN_TEST_BIN, or the folder of this
-  // test's binary, and waits until it listens. Throws std::runtime_error with what it printed.
+  // Starts `djinn-server --listen <listen> --device <server_device()> <args>` from $DJINN_TEST_BIN,
+  // or the folder of this test's binary, and waits until it listens. Throws std::runtime_error with
+  // what it printed.
   explicit ServerProcess(std::vector<std::string> args = {},
                          const std::string& listen = "tcp://127.0.0.1:0");
   ~ServerProcess();
