@@ -4,7 +4,7 @@
 #
 # `generate` knows only a device string. It runs once with --device cpu, then with --device djinn: the first time it
 # brings the weights to the server, the second time the server has them. A last, shorter run tells what one token costs
-# in bytes: the difference of two runs, divided by the tokens between them. `./dev demo` builds everything and calls this.
+# in bytes: the difference of two runs, divided by the tokens between them. `./dev demo` builds both programs and calls this.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
