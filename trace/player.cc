@@ -340,8 +340,14 @@ void Player::compare(uint16_t code, Bytes got) {
 void Player::answered(uint32_t job, bool finished) {
   const auto now = Clock::now();
   tally_.answer.add(static_cast<uint64_t>((now - sent_at_[job % kJobsInFlightMax]).count()));
-  if (answers_ == 0) tally_.first_answer.add(static_cast<uint64_t>((now - due_).count()));
+  if (answers_ == 0) {
+    first_answer_at_ = now;
+    tally_.first_answer.add(static_cast<uint64_t>((now - due_).count()));
+  }
   ++answers_;
+  if (answers_ == trace_.answers().size() && answers_ > 1) {
+    tally_.per_answer.add(static_cast<uint64_t>((now - first_answer_at_).count()) / (answers_ - 1));
+  }
   ++tally_.answers;
   finish_through(finished ? job : job - 1);
   advance();

@@ -99,6 +99,7 @@ class Player final : private transport::FrameSink {
   const PlayOptions options_;
   Tally& tally_;
   const Clock::time_point due_;
+  Clock::time_point first_answer_at_{};
   State state_ = State::kGreeting;
   Clock::time_point heard_;
 

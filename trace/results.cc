@@ -36,6 +36,7 @@ json to_json(const Tally& tally, double seconds) {
           {"first_difference", tally.first_difference},
           {"answer", to_json(tally.answer)},
           {"first_answer", to_json(tally.first_answer)},
+          {"per_answer", to_json(tally.per_answer)},
           {"play", to_json(tally.play)}};
 }
 
@@ -57,6 +58,7 @@ void add_part(std::string& out, const std::string& part, const Tally& tally, dou
   out += part + line.data();
   add_latencies(out, "answer", tally.answer);
   add_latencies(out, "first answer", tally.first_answer);
+  add_latencies(out, "per answer", tally.per_answer);
   add_latencies(out, "play", tally.play);
   if (tally.refusals > 0) {
     out += "  " + std::to_string(tally.refusals) + " times a job was refused, and " +

@@ -45,6 +45,7 @@ struct Tally {
   std::string first_difference;
   Latencies answer;        // from its job to it
   Latencies first_answer;  // from when the play was due to its first answer
+  Latencies per_answer;    // of a play, the mean time from one answer to the next
   Latencies play;          // from when it was due to its last answer
 };
 

@@ -43,6 +43,4 @@ struct Requests {
 // Milliseconds: from when a request was due to its first token, of all three together.
 [[nodiscard]] double first_token_p95(const trace::Outcome& outcome);
 
-[[nodiscard]] std::string text_of(double value, int digits = 2);
-
 }  // namespace djinn::benchmarks

@@ -2,7 +2,6 @@
 // Three tenants whose requests take a sixth of the device each, and one that sends ten times as
 // many as each of them: how long the three wait for their first token.
 #include <algorithm>
-#include <cstdio>
 #include <stdexcept>
 
 #include "benchmarks/fairness/bench.h"
@@ -23,12 +22,6 @@ trace::Part flood(FairnessBench& bench, double per_second) {
 }
 
 }  // namespace
-
-std::string text_of(double value, int digits) {
-  std::array<char, 64> out{};
-  std::snprintf(out.data(), out.size(), "%.*f", digits, value);
-  return out.data();
-}
 
 trace::Load victims(FairnessBench& bench, const Requests& requests) {
   trace::Load load{.seed = requests.seed};

@@ -18,15 +18,6 @@ namespace {
 
 constexpr std::chrono::seconds kPatience{20};
 
-// What the attacker may have is half of the device; the others have no limit of their own.
-constexpr const char* kConfig = R"(device-memory = "512MiB"
-host-memory = "1GiB"
-
-[tenants.eve]
-device-memory = "128MiB"
-host-memory = "256MiB"
-)";
-
 template <typename T>
 T value_of(Result<T> result) {
   if (!result) throw std::runtime_error(result.error().message);
@@ -64,17 +55,17 @@ const trace::Trace& Traces::of(const std::string& kind) {
   return traces_.emplace(kind, value_of(trace::Trace::open(path))).first->second;
 }
 
-House::House(const Scratch& scratch, const std::string& policy)
+House::House(const Scratch& scratch, const std::string& policy, const std::string& config)
     : admin_{.kind = transport::Address::Kind::kUnix, .host = scratch.file(policy + ".sock")} {
   std::string tokens;
   for (const char* const tenant : kTenants) {
     tokens += std::string(tenant) + "=" + tenant + "\n";
   }
   write(scratch.file("tokens"), tokens);
-  write(scratch.file("server.toml"), kConfig);
+  write(scratch.file(policy + ".toml"), config);
   process_ = std::make_unique<testing::ServerProcess>(std::vector<std::string>{
       "--threads", "1", "--log-level", "error", "--policy", policy, "--admin", admin_.text(),
-      "--config", scratch.file("server.toml"), "--token-file", scratch.file("tokens")});
+      "--config", scratch.file(policy + ".toml"), "--token-file", scratch.file("tokens")});
 }
 
 transport::Address House::address() const {

@@ -56,10 +56,21 @@ struct Use {
   std::array<double, kTenants.size()> used_s{};
 };
 
+// What the attacker may have is half of the device; the others have no limit of their own.
+inline constexpr const char* kAttackerHasHalf = R"(device-memory = "512MiB"
+host-memory = "1GiB"
+
+[tenants.eve]
+device-memory = "128MiB"
+host-memory = "256MiB"
+)";
+
 // A server with one compute thread that knows the four tenants.
 class House {
  public:
-  House(const Scratch& scratch, const std::string& policy);
+  // `config`: the server's config file. Of one scratch, each policy has one house.
+  House(const Scratch& scratch, const std::string& policy,
+        const std::string& config = kAttackerHasHalf);
 
   [[nodiscard]] transport::Address address() const;
   [[nodiscard]] nlohmann::json page(const std::string& path) const;

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// fairness_tenant KIND: the programs of bench_fairness's tenants, recorded once and played by many.
+// fairness_tenant KIND: the programs of the tenants of bench_fairness and bench_colocate, recorded
+// once and played by many.
 //
 //   request  a prompt of 8 tokens and 8 tokens behind it, each read when it is there
 //   chat     the same, and 128 tokens
+//   assist   a request of a wider model: some milliseconds a token on one core
 //   tiny     2,000 jobs of one operator over 16 numbers
 //   huge     four products that no server can split, about 0.1 s each on one core
 //   hog      as many tensors of 8 MiB as fit into 320 MiB, all kept
@@ -34,12 +36,12 @@ constexpr int64_t kBlock = 8 << 18;  // floats: 8 MiB
 at::Device device() { return at::Device("djinn"); }
 at::TensorOptions floats() { return at::TensorOptions(at::kFloat).device(device()); }
 
-void decode(int64_t tokens) {
-  const LlamaConfig config{.hidden = 256,
-                           .ffn = 512,
+void decode(int64_t heads, int64_t tokens) {
+  const LlamaConfig config{.hidden = 64 * heads,
+                           .ffn = 128 * heads,
                            .layers = 4,
-                           .heads = 4,
-                           .kv_heads = 4,
+                           .heads = heads,
+                           .kv_heads = heads,
                            .head_width = 64,
                            .vocabulary = 512,
                            .positions = 256};
@@ -81,8 +83,9 @@ void wide() {
 }
 
 int run(int argc, char** argv) {
-  const std::map<std::string, std::function<void()>> kinds{{"request", [] { decode(8); }},
-                                                           {"chat", [] { decode(128); }},
+  const std::map<std::string, std::function<void()>> kinds{{"request", [] { decode(4, 8); }},
+                                                           {"chat", [] { decode(4, 128); }},
+                                                           {"assist", [] { decode(8, 8); }},
                                                            {"tiny", tiny},
                                                            {"huge", huge},
                                                            {"hog", hog},

@@ -63,10 +63,12 @@ int Program::main(int argc, char** argv, const std::function<int()>& body) {
 nlohmann::json run_child(const std::string& command) {
   std::FILE* const output = ::popen(command.c_str(), "r");  // NOLINT(cert-env33-c): our own binary.
   if (output == nullptr) throw std::runtime_error("cannot run " + command);
-  std::string line(64 << 10, '\0');
-  const bool said = std::fgets(line.data(), static_cast<int>(line.size()), output) != nullptr;
-  if (::pclose(output) != 0 || !said) throw std::runtime_error("failed: " + command);
-  return nlohmann::json::parse(line.c_str());
+  std::string line;
+  for (int byte = std::fgetc(output); byte != EOF && byte != '\n'; byte = std::fgetc(output)) {
+    line.push_back(static_cast<char>(byte));
+  }
+  if (::pclose(output) != 0 || line.empty()) throw std::runtime_error("failed: " + command);
+  return nlohmann::json::parse(line);
 }
 
 }  // namespace djinn::benchmarks

@@ -2,6 +2,8 @@
 #include "benchmarks/harness/report.h"
 
 #include <algorithm>
+#include <array>
+#include <cstdio>
 #include <iomanip>
 #include <sstream>
 
@@ -56,6 +58,12 @@ void print_row(std::ostream& out, const std::string& label, const Goal& goal, bo
 }
 
 }  // namespace
+
+std::string text_of(double value, int digits) {
+  std::array<char, 64> out{};
+  std::snprintf(out.data(), out.size(), "%.*f", digits, value);
+  return out.data();
+}
 
 void Report::add(std::vector<Goal> arms) {
   if (!arms.empty()) goals_.push_back(std::move(arms));

@@ -17,6 +17,9 @@
 
 namespace djinn::benchmarks {
 
+// A figure as a note says it.
+[[nodiscard]] std::string text_of(double value, int digits = 2);
+
 class Report {
  public:
   explicit Report(std::string benchmark) : benchmark_(std::move(benchmark)) {}
