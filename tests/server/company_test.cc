@@ -279,7 +279,9 @@ TEST(Company, SurvivesRandomFrames) {
     }
     client->send_frame(kind, std::as_bytes(std::span(message)), payload);
     if (random() % 4 == 0) client.reset();
-    if (i % 5000 == 0) EXPECT_EQ(someone.ask(), Guest::kTensor);
+    if (i % 5000 == 0) {
+      EXPECT_EQ(someone.ask(), Guest::kTensor);
+    }
   }
   client.reset();
   EXPECT_EQ(someone.ask(), Guest::kTensor);

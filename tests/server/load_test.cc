@@ -73,7 +73,9 @@ TEST(Load, CountsWhoWaitsAndWhoHasWaitedByClass) {
   const auto report = server.report(milliseconds(10'000));
   ASSERT_TRUE(report);
   for (const server::TenantReport& each : report->tenants) {
-    if (each.tenant == "bob") EXPECT_EQ(each.all_jobs, each.jobs);
+    if (each.tenant == "bob") {
+      EXPECT_EQ(each.all_jobs, each.jobs);
+    }
   }
 }
 

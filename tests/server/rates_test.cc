@@ -41,7 +41,9 @@ struct Persistent {
       guest.sleep(0);
       const auto frame = guest.client.receive_answer();
       answered = frame && frame->kind == FrameKind::kFetched;
-      if (answered) EXPECT_EQ(frame->floats(), Guest::kTensor);
+      if (answered) {
+        EXPECT_EQ(frame->floats(), Guest::kTensor);
+      }
       if (answered || !frame) return;
       EXPECT_EQ(frame->kind, FrameKind::kRefused);
       const auto refused = frame->as<codec::Refused>();

@@ -75,6 +75,7 @@ TEST(AReplay, GetsTheAnswersThatWereRecordedFromAnyNumberOfSessions) {
     const Tally& tally = outcome.parts[0];
     EXPECT_EQ(tally.plays, sessions);
     EXPECT_EQ(tally.answers, sessions * (kSteps + 1));
+    EXPECT_EQ(tally.per_answer.count(), sessions);
     EXPECT_EQ(tally.different, 0U) << tally.first_difference;
     EXPECT_THAT(tally.errors, ::testing::IsEmpty()) << tally.first_error;
     EXPECT_EQ(tally.play.count(), sessions);
