@@ -30,7 +30,6 @@ struct JobInfo {
   uint64_t expected_ns = 0;       // of device time; 0: nobody knows yet
   uint64_t deadline_ns = kNever;  // when its answer is worth nothing any more
   uint64_t move_ns = 0;           // until what it uses and is not on the device would be there
-  int32_t priority = 0;           // higher is more urgent; what it means is the policy's affair
   Class wanted = Class::kInteractive;
   uint64_t company = 0;  // Jobs with the same one may run together; 0: it runs alone.
 };

@@ -62,7 +62,6 @@ void fill(Scheduler& scheduler, std::mt19937_64& random) {
                      .expected_ns = random() % 20'000'000,
                      .deadline_ns = random() % 2 == 0 ? kNever : arrived_ns + random() % 10'000'000,
                      .move_ns = random() % 1'000'000,
-                     .priority = static_cast<int32_t>(random() % 21) - 10,
                      .wanted = static_cast<Class>(random() % kClasses)},
                     arrived_ns);
     }

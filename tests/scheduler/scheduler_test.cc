@@ -210,12 +210,24 @@ TEST(Priority, IsAHeadStartThatWaitingMakesUp) {
   Scheduler scheduler = make("priority");
   uint64_t now_ns = 0;
   for (uint64_t session = 1; session <= 3; ++session) scheduler.open({session}, "a");
-  scheduler.add({1}, {.arrived_ns = 0, .priority = 0}, 0);
-  scheduler.add({2}, {.arrived_ns = 90 * kMs, .priority = 1}, 90 * kMs);
-  scheduler.add({3}, {.arrived_ns = 110 * kMs, .priority = 1}, 110 * kMs);
+  scheduler.add({1}, {.arrived_ns = 0, .wanted = Class::kInteractive}, 0);
+  scheduler.add({2}, {.arrived_ns = 90 * kMs, .wanted = Class::kLatencyCritical}, 90 * kMs);
+  scheduler.add({3}, {.arrived_ns = 110 * kMs, .wanted = Class::kLatencyCritical}, 110 * kMs);
   EXPECT_EQ(run_one(scheduler, now_ns), 2U);
   EXPECT_EQ(run_one(scheduler, now_ns), 1U);
   EXPECT_EQ(run_one(scheduler, now_ns), 3U);
+}
+
+TEST(Priority, OfAJobIsItsTenantsCeilingAtMost) {
+  Scheduler scheduler = make("priority");
+  uint64_t now_ns = 0;
+  scheduler.set_terms("low", {.ceiling = Class::kBestEffort}, 0);
+  scheduler.open({1}, "low");
+  scheduler.open({2}, "free");
+  scheduler.add({1}, {.wanted = Class::kLatencyCritical}, 0);
+  scheduler.add({2}, {.wanted = Class::kInteractive}, 0);
+  EXPECT_EQ(run_one(scheduler, now_ns), 2U);
+  EXPECT_EQ(run_one(scheduler, now_ns), 1U);
 }
 
 TEST(Semantic, ServesClassesInTheirOrder) {

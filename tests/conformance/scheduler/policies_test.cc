@@ -18,7 +18,7 @@ class EveryPolicy : public ::testing::TestWithParam<std::string> {
   }
 };
 
-// 200 sessions of 50 tenants: all classes, priorities and deadlines, open and closed.
+// 200 sessions of 50 tenants: all classes and deadlines, open and closed.
 std::vector<SessionId> add_mixed(VirtualDevice& device, uint64_t until_ns) {
   std::vector<SessionId> out;
   for (uint64_t i = 0; i < 200; ++i) {
@@ -26,7 +26,6 @@ std::vector<SessionId> add_mixed(VirtualDevice& device, uint64_t until_ns) {
     out.push_back(device.add({.tenant = "t" + std::to_string(i % 50),
                               .job = {.deadline_ns = i % 4 == 0 ? 50 * kMs : kNever,
                                       .move_ns = (i % 5) * kMs,
-                                      .priority = static_cast<int32_t>(i % 7) - 3,
                                       .wanted = static_cast<Class>(i % kClasses)},
                               .run_ns = (1 + i % 6) * kMs,
                               .exact = false,
@@ -87,17 +86,15 @@ TEST_P(EveryPolicy, LetsNobodyStarve) {
   VirtualDevice device(options());
   std::vector<SessionId> all;
   for (uint64_t i = 0; i < 3; ++i) {
-    all.push_back(device.add(
-        {.tenant = "greedy" + std::to_string(i),
-         .job = {.deadline_ns = 10 * kMs, .priority = 50, .wanted = Class::kLatencyCritical},
-         .run_ns = 5 * kMs,
-         .in_flight = 8}));
+    all.push_back(device.add({.tenant = "greedy" + std::to_string(i),
+                              .job = {.deadline_ns = 10 * kMs, .wanted = Class::kLatencyCritical},
+                              .run_ns = 5 * kMs,
+                              .in_flight = 8}));
   }
   for (uint64_t i = 0; i < 12; ++i) {
-    all.push_back(device.add(
-        {.tenant = "meek" + std::to_string(i),
-         .job = {.move_ns = kMs, .priority = -50, .wanted = static_cast<Class>(i % kClasses)},
-         .run_ns = 5 * kMs}));
+    all.push_back(device.add({.tenant = "meek" + std::to_string(i),
+                              .job = {.move_ns = kMs, .wanted = static_cast<Class>(i % kClasses)},
+                              .run_ns = 5 * kMs}));
   }
   device.run(120 * kSecond);
   for (const SessionId session : all) {
