@@ -562,6 +562,18 @@ void random_bounds(const OperatorInfo& op, const Stack& stack) {
   }
 }
 
+// A recurrence takes a step per degree, and where its values stay bounded nothing but the degree
+// ends it: one of 2^62 would hold the device for years.
+void polynomial(const OperatorInfo& op, const Stack& stack) {
+  constexpr double kDegreeMax = 100'000;
+  const Arguments args(op, stack);
+  const Tensor degrees = args.tensor("n");
+  if (degrees.defined() && degrees.numel() == 0) return;
+  const double degree =
+      degrees.defined() ? degrees.max().to(at::kDouble).item<double>() : args["n"].toScalar().toDouble();
+  TORCH_CHECK(!(degree > kDegreeMax), "a degree of ", degree, " is above ", kDegreeMax);
+}
+
 constexpr PrefixCheck kChecks[] = {
     {"_adaptive_avg_pool2d_backward", average_pool_backward<2>},
     {"_adaptive_avg_pool3d_backward", average_pool_backward<3>},
@@ -611,6 +623,10 @@ constexpr PrefixCheck kChecks[] = {
     {"replication_pad2d_backward", pad_backward<2>},
     {"replication_pad3d_backward", pad_backward<3>},
     {"smooth_l1_loss_backward", smooth_l1_backward},
+    {"special_chebyshev_polynomial_", polynomial},
+    {"special_laguerre_polynomial_", polynomial},
+    {"special_legendre_polynomial_", polynomial},
+    {"special_shifted_chebyshev_polynomial_", polynomial},
     {"unfold_backward", unfold_backward},
 };
 

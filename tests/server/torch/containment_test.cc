@@ -71,6 +71,24 @@ TEST_F(ContainmentTest, AnErrorReachesWhatTheOperatorWouldHaveWritten) {
   EXPECT_THAT(mirror_.run().error(answer), HasSubstr("aten::mm"));
 }
 
+TEST_F(ContainmentTest, APolynomialOfADegreeThatWouldTakeYearsIsRefused) {
+  const Tensor x = at::full({4}, 0.5);
+  const Tensor degrees = at::tensor({1.0, 2.0, 1e18, 3.0}, at::kFloat);
+  const Tensor predicted = at::empty({4});
+  mirror_.see(x);
+  mirror_.see(degrees);
+  mirror_.writer().op(mirror_.name("aten::special_legendre_polynomial_p"), 2);
+  for (const Tensor& each : {x, degrees}) {
+    mirror_.writer().tensor();
+    mirror_.operand(each);
+  }
+  mirror_.writer().results(1);
+  mirror_.writer().tensor();
+  mirror_.operand(predicted);
+  const uint32_t answer = mirror_.fetch(predicted);
+  EXPECT_THAT(mirror_.run().error(answer), HasSubstr("a degree of 1e+18 is above 100000"));
+}
+
 TEST_F(ContainmentTest, AnUploadOverEverythingEndsAnError) {
   const Tensor bad = failing();
   mirror_.run();

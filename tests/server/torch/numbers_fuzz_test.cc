@@ -57,6 +57,16 @@ Recorded plan(Mirror& mirror, uint64_t seed) {
   return mirror.finish();
 }
 
+// For people, when it went wrong.
+std::string operators_of(uint64_t seed) {
+  const auto device = make_cpu_device({.threads = 1});
+  Mirror mirror(*device);
+  const Recorded recorded = plan(mirror, seed);
+  std::string out;
+  for (const std::string& name : recorded.plan->ops) out += " " + name;
+  return out;
+}
+
 int fuzz(uint64_t seed) {
   at::set_num_threads(1);
   const auto device = make_cpu_device({.memory_budget_bytes = uint64_t{256} << 20, .threads = 1});
@@ -91,14 +101,17 @@ TEST(NumbersFuzz, EndsNoProcess) {
   // This plan, in this process: for a debugger.
   const char* const only = getenv("DJINN_ONLY");  // NOLINT(concurrency-mt-unsafe): one thread
   if (only != nullptr) {
-    fuzz(seed * 1'000'000 + std::strtoull(only, nullptr, 10));
+    const uint64_t plan_seed = seed * 1'000'000 + std::strtoull(only, nullptr, 10);
+    std::cout << operators_of(plan_seed) << std::endl;
+    fuzz(plan_seed);
     return;
   }
   const auto results = in_children(
       kPlans, 120, [&](int i) { return fuzz(seed * 1'000'000 + static_cast<uint64_t>(i)); });
   int ran = 0;
   for (size_t i = 0; i < results.size(); ++i) {
-    EXPECT_GE(results[i], 0) << "plan " << i << " was ended by signal " << -results[i];
+    EXPECT_GE(results[i], 0) << "plan " << i << " was ended by signal " << -results[i] << ":"
+                             << operators_of(seed * 1'000'000 + i);
     ran += std::max(results[i], 0);
   }
   std::cout << ran << " jobs with broken numbers\n";
