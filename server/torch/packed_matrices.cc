@@ -10,6 +10,7 @@
 #include <ATen/core/List.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/stack.h>
+#include <c10/util/Exception.h>
 
 namespace djinn::server {
 namespace {
@@ -60,7 +61,12 @@ at::Tensor PackedMatrices::multiply(uint64_t content, const at::Tensor& matrix,
   bool pack = false;
   at::Tensor packed = find(key, matrix.nbytes(), pack);
   if (pack) {
-    packed = call(*reorder(), {matrix.t().contiguous(), c10::IValue()});
+    try {
+      packed = call(*reorder(), {matrix.t().contiguous(), c10::IValue()});
+    } catch (const c10::Error&) {  // Not by this processor, or there is no room.
+      never_pack(key);
+      return {};
+    }
     keep(key, packed, matrix.nbytes());
   }
   if (!packed.defined()) return {};
@@ -79,8 +85,13 @@ at::Tensor PackedMatrices::find(const Key& key, uint64_t bytes, bool& pack) {
   }
   const bool fits = bytes <= bytes_max_ &&
                     (memory.budget_bytes == 0 || memory.used_bytes + bytes <= memory.budget_bytes);
-  pack = ++entry.uses > kUsesBeforePacking && fits;
+  pack = ++entry.uses > kUsesBeforePacking && fits && !entry.never;
   return {};
+}
+
+void PackedMatrices::never_pack(const Key& key) {
+  const MutexLock lock(mutex_);
+  entries_[key].never = true;
 }
 
 void PackedMatrices::keep(const Key& key, at::Tensor packed, uint64_t bytes) {

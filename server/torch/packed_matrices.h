@@ -8,7 +8,8 @@
 // multiplied by often enough that this is worth its memory, and dropped when that is wanted or
 // others were used since. Packed copies are nobody's: only the device's budget counts them.
 // Source: mkldnn::_reorder_linear_weight and _linear_pointwise of LibTorch, which torch.compile
-// uses too. Where LibTorch lacks them, nothing is packed. Threading: `multiply` inside
+// uses too. Where LibTorch lacks them, or the processor what they need (AVX-512 for bfloat16),
+// nothing is packed. Threading: `multiply` inside
 // Backend::enter, one thread at a time; the rest any thread.
 #pragma once
 
@@ -54,11 +55,13 @@ class PackedMatrices {
     at::Tensor packed;  // Undefined: not yet.
     uint64_t bytes = 0;
     uint64_t uses = 0;
+    bool never = false;             // LibTorch cannot pack it.
     std::list<Key>::iterator used;  // its place among those that are packed
   };
   // Undefined: it is not packed, and is not to be now.
   [[nodiscard]] at::Tensor find(const Key& key, uint64_t bytes, bool& pack);
   void keep(const Key& key, at::Tensor packed, uint64_t bytes);
+  void never_pack(const Key& key);
   void unpack(Entry& entry) REQUIRES(mutex_);
 
   const Backend& backend_;
