@@ -166,6 +166,7 @@ class Run {
   Answer answer_of(Cell& cell, const at::Tensor& tensor, std::shared_ptr<const void>& reading);
   // The cell gets these bytes; the buffer itself becomes the cell's if the device can use it.
   void replace(Cell& cell, Bytes bytes, const StagedUpload* staged);
+  c10::Storage source_of(Bytes bytes, const StagedUpload* staged);
   c10::Storage copy_of(Bytes bytes);
   void resize(uint32_t index);
   const Cell& matrix_cell();  // Of the next entry, which is a product by a tensor.

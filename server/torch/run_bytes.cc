@@ -106,6 +106,13 @@ c10::Storage Run::copy_of(Bytes bytes) {
   return copy;
 }
 
+// Of a device that works on its own the buffer's host memory may have gone: the bytes are there.
+c10::Storage Run::source_of(Bytes bytes, const StagedUpload* staged) {
+  if (staged == nullptr) return copy_of(bytes);
+  if (!session_.backend.works_on_its_own()) return copy_of(staged->buffer->bytes());
+  return session_.backend.adopt(staged->buffer).storage;
+}
+
 void Run::replace(Cell& cell, Bytes bytes, const StagedUpload* staged) {
   if (staged == nullptr) {
     cell.replace(copy_of(bytes));
@@ -146,7 +153,7 @@ void Run::upload_into(const graph::Operand& to, uint64_t length, Bytes bytes,
   if (!cell.storage) materialise(cell);
   make_writable(cell);
   const std::vector<int64_t> sizes = geometry.sizes.vec();
-  const c10::Storage storage = copy_of(staged == nullptr ? bytes : staged->buffer->bytes());
+  const c10::Storage storage = source_of(bytes, staged);
   const at::Tensor& target = view(to);
   at::Tensor source = at::empty({0}, target.options());
   source.set_(storage, 0, sizes);

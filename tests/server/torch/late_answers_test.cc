@@ -186,6 +186,27 @@ TEST_F(LateAnswersTest, SharedBytesAreCopiedBeforeTheyAreWritten) {
   EXPECT_EQ(mirror_.replay().stats().shared_bytes, 0);
 }
 
+TEST_F(LateAnswersTest, SharedBytesFillAPartOfATensorWhenTheirHostMemoryHasGone) {
+  const Tensor weight = at::randn({4, 64});
+  mirror_.stage(weight, true);
+  const Recorded first = mirror_.finish();
+  mirror_.run(first);
+  const StagedUpload staged = first.uploads.at(0);
+  staged.buffer->drop_host();  // As when its bytes have been verified.
+  Mirror other(*device_);
+  const Tensor all = at::randn({8, 64});
+  other.see(all);
+  other.writer().upload(graph::UploadForm::kArtifact, weight.nbytes());
+  other.operand(all.narrow(0, 2, 4));
+  all.narrow(0, 2, 4).copy_(weight);
+  const uint32_t fetched = other.fetch(all);
+  Recorded second = other.finish();
+  second.uploads.push_back(staged);
+  const Answers answers = other.run(second);
+  ASSERT_EQ(answers.error(fetched), "");
+  EXPECT_TRUE(std::ranges::equal(answers[fetched]->bytes, bytes_of(all)));
+}
+
 TEST_F(LateAnswersTest, ALostDeviceIsTheErrorOfEveryAnswer) {
   const Tensor x = at::randn({8});
   mirror_.see(x);
