@@ -33,12 +33,13 @@ struct Options {
   bool share = true;  // Large uploads may be shared with others that have the same bytes.
   Phase phase = Phase::kUnknown;  // Hints of each session from its start, see hint().
   Priority priority = Priority::kUnknown;
+  std::chrono::milliseconds deadline{0};  // See set_deadline(); 0: there is none.
 };
 
 // Names the servers, and connects to them now (otherwise at first use). What the environment says
 // (DJINN_SERVER, DJINN_TOKEN, DJINN_CONNECT_TIMEOUT_MS, DJINN_TIMEOUT_MS, DJINN_SHARE=0,
-// DJINN_PHASE=decode, DJINN_PRIORITY=best-effort) is the default of each field. Called again, it
-// starts new sessions; tensors of the old ones are lost.
+// DJINN_PHASE=decode, DJINN_PRIORITY=best-effort, DJINN_DEADLINE_MS) is the default of each field.
+// Called again, it starts new sessions; tensors of the old ones are lost.
 DJINN_API void connect(const Options& options = {});
 
 // Sends what was recorded, and does not wait. Never needed for correctness: a long-running step may
@@ -60,6 +61,13 @@ inline constexpr std::chrono::milliseconds kSomeTime = std::chrono::milliseconds
 DJINN_API void hint(Phase phase,
                     std::optional<std::chrono::milliseconds> expected_resume = std::nullopt,
                     Priority priority = Priority::kUnknown, int device = 0);
+
+// From here on results are worth nothing so long after what makes them was sent (1 ms to a day; 0:
+// they always are worth something). What a busy server could not end in time it does not run, and
+// says so at once: a read throws c10::Error, which says when to try again, and whatever was to be
+// made or changed is an error, too; everything else of the session stays as it is. A step that is
+// sent to make its results in place (a cache) is lost with its deadline: begin that request anew.
+DJINN_API void set_deadline(std::chrono::milliseconds deadline, int device = 0);
 
 // Ends calls that wait for an answer (they throw c10::Error); sessions and tensors stay as they
 // are, and the same may be asked again. Async-signal-safe: for a handler of SIGINT.

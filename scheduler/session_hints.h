@@ -17,6 +17,8 @@ struct SessionHints {
   Urgency urgency = Urgency::kUnknown;  // kUnknown: as the tenant's terms say.
   Rest rest = Rest::kNone;              // kNone again with the next job.
   uint64_t resume_ns = 0;               // of kUntil: when it goes on, on the server's clock
+  uint64_t deadline_ns = 0;             // A job's results are worth nothing so long after it came;
+                                        // 0: they always are worth something.
 };
 
 // What a job wants to be: as its app says; else by what it is, as its app says or else its plan

@@ -53,7 +53,8 @@ void Runner::open(SessionId session, std::string_view tenant) {
 
 sched::JobInfo Runner::job_info(const Lane& lane, const Task& task, uint64_t arrived_ns) const {
   return {.arrived_ns = arrived_ns,
-          .expected_ns = task.expected_ns,
+          .expected_ns = task.work.refused == nullptr ? task.expected_ns : 0,
+          .deadline_ns = task.deadline_ns,
           .wanted = sched::class_of(lane.hints, task.phase),
           .company = company_of(task)};
 }
@@ -62,6 +63,11 @@ void Runner::submit(SessionId session, Task task) {
   MutexLock lock(mutex_);
   Lane& lane = *lanes_.at(session);
   lane.hints.rest = Rest::kNone;
+  if (task.work.refused != nullptr && lane.is_through() && !device_.works_on_its_own()) {
+    refused_.push_back({lanes_.at(session), std::move(task)});
+    look_again();
+    return;
+  }
   const uint64_t now = now_ns();
   queue_.add(session, job_info(lane, task, now), now);
   gathering_.came(session, now);
@@ -75,7 +81,7 @@ bool Runner::try_run(SessionId session, Task& task, std::vector<Report>& reports
   Lane* lane = nullptr;
   {
     MutexLock lock(mutex_);
-    if (busy_ || queue_.ready()) return false;
+    if (busy_ || queue_.ready() || !refused_.empty()) return false;
     busy_ = true;
     lane = lanes_.at(session).get();  // Only this thread closes it.
     lane->hints.rest = Rest::kNone;
@@ -165,6 +171,7 @@ void Runner::rest(const Resting& resting) {
 
 void Runner::close(SessionId session) {
   std::deque<Task> dropped;  // Freed outside of the lock.
+  std::vector<Refused> refused;
   MutexLock lock(mutex_);
   const auto at = lanes_.find(session);
   if (at == lanes_.end()) return;
@@ -172,6 +179,11 @@ void Runner::close(SessionId session) {
   queue_.remove(session, now_ns());
   gathering_.gone(session);
   std::erase(resting_, at->second);
+  std::erase_if(refused_, [&](Refused& each) {
+    if (each.lane != at->second) return false;
+    refused.push_back(std::move(each));
+    return true;
+  });
   closed_.push_back(std::move(at->second));
   lanes_.erase(at);
   look_again();
@@ -185,7 +197,7 @@ void Runner::take_reports(std::vector<Report>& reports) {
 
 bool Runner::idle() {
   MutexLock lock(mutex_);
-  return !busy_ && on_device_ == 0 && queue_.waiting() == 0 && closed_.empty();
+  return !busy_ && on_device_ == 0 && queue_.waiting() == 0 && closed_.empty() && refused_.empty();
 }
 
 RateLimits::Use Runner::use_of(std::string_view tenant) {
@@ -199,7 +211,8 @@ Runner::Load Runner::load() {
   MutexLock lock(mutex_);
   const uint64_t running_ns = chunk_since_ns_ == 0 ? 0 : now_ns() - chunk_since_ns_;
   busy_shown_ns_ = std::max(busy_shown_ns_, used_ns_ + running_ns);
-  return {.busy_ns = busy_shown_ns_, .queued = queue_.queued(), .waits = queue_.waits()};
+  return {
+      .busy_ns = busy_shown_ns_, .queued = queue_.queued(), .waits = queue_.waits(), .late = late_};
 }
 
 LockstepStats Runner::lockstep_stats() {
@@ -235,6 +248,7 @@ void Runner::thread_main() {
   closed_.clear();
   shrinking_.clear();
   resting_.clear();
+  refused_.clear();
 }
 
 void Runner::wait_for_work() {
@@ -251,14 +265,14 @@ void Runner::wait_for_work() {
 
 bool Runner::has_work() {
   if (busy_) return false;
-  if (!closed_.empty() || !shrinking_.empty() || rest_due()) return true;
+  if (!closed_.empty() || !shrinking_.empty() || !refused_.empty() || rest_due()) return true;
   return queue_.ready() && (hold_until_ns_ == 0 || now_ns() >= hold_until_ns_);
 }
 
 void Runner::look_again() {
-  others_wait_.store(
-      stopping_ || !closed_.empty() || !shrinking_.empty() || rest_due() || queue_.ready(),
-      std::memory_order_relaxed);
+  others_wait_.store(stopping_ || !closed_.empty() || !shrinking_.empty() || !refused_.empty() ||
+                         rest_due() || queue_.ready(),
+                     std::memory_order_relaxed);
   wanted_.notify_one();
 }
 
@@ -283,6 +297,7 @@ std::optional<Runner::Due> Runner::take_due() {
   due.closed.swap(closed_);
   due.shrinking.swap(shrinking_);
   due.resting = take_resting();
+  due.refused.swap(refused_);
   busy_ = true;
   take_turn(due);
   look_again();
@@ -316,6 +331,8 @@ bool Runner::step() {
   due->shrinking.clear();
   for (const Resting& each : due->resting) rest(each);
   due->resting.clear();
+  for (Refused& each : due->refused) answer(each);
+  due->refused.clear();
   due->closed.clear();  // Here the Replays of closed sessions die, before a job needs memory.
   if (!due->lanes.empty()) {
     run_chunk(due->lanes);

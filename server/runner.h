@@ -62,7 +62,8 @@ class Runner {
   ~Runner();
 
   void open(SessionId session, std::string_view tenant);
-  // Queues a job behind the session's earlier ones.
+  // Queues a job behind the session's earlier ones. One that is refused (Work::refused) is answered
+  // as soon as they have ended and a chunk is over: it needs no turn.
   void submit(SessionId session, Task task);
   // Runs the job here and now if the device is idle and nobody waits for it; else nothing happens.
   // What there is to report is appended to `reports`.
@@ -100,6 +101,7 @@ class Runner {
                            // less than it was, so what was between two looks is a difference.
     std::array<uint64_t, sched::kClasses> queued = {};  // jobs that wait, by class
     std::array<sched::Waits, sched::kClasses> waits = {};
+    uint64_t late = 0;  // jobs that could not meet their deadline any more when they had a turn
   };
   [[nodiscard]] Load load();
   // Only while the session is open.
@@ -133,6 +135,12 @@ class Runner {
   };
   using LaneMap = std::unordered_map<SessionId, std::shared_ptr<Lane>>;
 
+  // A refused job that waits for nothing but the thread.
+  struct Refused {
+    std::shared_ptr<Lane> lane;
+    Task task;
+  };
+
   void thread_main();
   bool step();           // Does what is due, and a chunk of a job; false: nothing is.
   void wait_for_work();  // Or until the policy holds the device no longer.
@@ -141,6 +149,7 @@ class Runner {
     std::vector<std::shared_ptr<Lane>> closed;
     std::vector<std::shared_ptr<Lane>> shrinking;
     std::vector<Resting> resting;
+    std::vector<Refused> refused;
     std::vector<std::shared_ptr<Lane>> lanes;  // Several: their jobs run together.
   };
   [[nodiscard]] std::optional<Due> take_due();
@@ -148,6 +157,9 @@ class Runner {
   using Lanes = std::span<const std::shared_ptr<Lane>>;
   void run_chunk(Lanes lanes);
   void begin(Lane& lane, uint64_t now);
+  // If it cannot end by its deadline, it will not go on.
+  void drop_if_late(Begun& job, uint64_t now);
+  void answer(Refused& refused);
   // What the chunk did: each pays an equal share of the time.
   void finish(Lanes lanes, uint64_t used_ns, uint64_t now);
   // Its job is not at its end: the scheduler chooses again.
@@ -187,6 +199,7 @@ class Runner {
   const std::function<void()> wake_;
   const uint64_t chunk_ns_;
   const size_t lockstep_;
+  std::atomic<uint64_t> late_ = 0;
   std::atomic<bool> others_wait_ = false;  // Whoever runs a job should give way, after a chunk.
 
   Mutex mutex_;
@@ -211,6 +224,7 @@ class Runner {
   std::vector<std::shared_ptr<Lane>> closed_ GUARDED_BY(mutex_);  // To be destroyed.
   std::vector<std::shared_ptr<Lane>> shrinking_ GUARDED_BY(mutex_);
   std::vector<std::shared_ptr<Lane>> resting_ GUARDED_BY(mutex_);  // Their apps said so.
+  std::vector<Refused> refused_ GUARDED_BY(mutex_);
 
   std::vector<Member> members_;  // of the chunk that runs
 

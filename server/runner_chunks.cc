@@ -5,6 +5,7 @@
 
 #include "server/clock.h"
 #include "server/runner.h"
+#include "server/session/deadline.h"
 
 namespace djinn::server {
 
@@ -16,11 +17,29 @@ void Runner::begin(Lane& lane, uint64_t now) {
   job.begin_ns = now;
 }
 
+void Runner::drop_if_late(Begun& job, uint64_t now) {
+  Task& task = job.task;
+  if (task.deadline_ns == sched::kNever || task.work.refused != nullptr) return;
+  const uint64_t left_ns = task.doubted_ns - std::min(task.doubted_ns, job.used_ns);
+  if (now <= task.deadline_ns && left_ns <= task.deadline_ns - now) return;
+  task.work.refused = late_at_its_turn(left_ns, task.deadline_ns, now);
+  late_.fetch_add(1, std::memory_order_relaxed);
+}
+
+void Runner::answer(Refused& refused) {
+  Reporter reporter(refused.lane->session, refused.task,
+                    [this](Report report) { publish(std::move(report)); });
+  refused.lane->replay->run_whole(refused.task.work, reporter);
+  refused.task.work = {};
+  publish(*reporter.take_last(nullptr));
+}
+
 void Runner::run_chunk(Lanes lanes) {
   const uint64_t begin_ns = now_ns();
   members_.clear();
   for (const auto& lane : lanes) {
     begin(*lane, begin_ns);
+    drop_if_late(*lane->begun, begin_ns);
     members_.push_back({.replay = lane->replay.get(),
                         .work = &lane->begun->task.work,
                         .sink = lane->begun->reporter.get()});
@@ -116,6 +135,7 @@ void Runner::charge(SessionId session, uint64_t used_ns) {
 }
 
 void Runner::note_time(const Task& task, uint64_t used_ns, uint64_t occupied_ns) {
+  if (task.work.refused != nullptr) return;
   task.run_time->last_elements.store(task.size.elements, std::memory_order_relaxed);
   task.run_time->last_ns.store(occupied_ns, std::memory_order_relaxed);
   task.knowledge->ran(task.size, task.expected_ns, used_ns);

@@ -171,7 +171,8 @@ Result<> Session::hint(const codec::Hint& hint) {
             .rest = hint.rest,
             .resume_ns = hint.rest == Rest::kUntil
                              ? last_frame_ns_ + uint64_t{hint.resume_ms} * 1'000'000
-                             : 0};
+                             : 0,
+            .deadline_ns = uint64_t{hint.deadline_ms} * 1'000'000};
   house_.runner.hint(id_, hints_);
   return Unit{};
 }
@@ -255,7 +256,7 @@ void Session::release_jobs() {
   asks_.reset();
   if (state_ != State::kOpen) return;
   house_.runner.close(id_);
-  while (!place_.counted_ns.empty()) house_.admission.end(place_);
+  while (!place_.counted.empty()) house_.admission.end(place_);
 }
 
 SessionReport Session::look(uint64_t now) const {

@@ -104,6 +104,10 @@ class Session final : public transport::FrameSink {
   [[nodiscard]] JobPhase phase_of(const Task& task);
   void submit(Task task);
   [[nodiscard]] bool may_run_here(const Task& task) const;
+  // Of the job that comes now: what admission is told of it,
+  [[nodiscard]] Admission::Entrant entrant(const Task& task) const;
+  // when its deadline is, and whether it can be met: if not, it will not run.
+  void set_deadline(Task& task);
 
   void send_answer(Report& report);
   void job_ended(const Report& report);
@@ -111,8 +115,10 @@ class Session final : public transport::FrameSink {
   void flow();  // Pauses or resumes reading and running, by what is queued and unsent.
   void say_goodbye(const Error& error);
   void resync();
-  // True: too many jobs wait for one more, and the client was told when to come again.
+  // True: too many jobs wait for one more, and the client was told when to come again. If that
+  // would be too late for it, the job is let in, and will not run.
   bool refuse();
+  void note_arrival();
   void begin_epoch();
   void release_jobs();
 
@@ -141,6 +147,10 @@ class Session final : public transport::FrameSink {
   sched::SessionHints hints_;
   uint64_t hints_second_ = 0;  // which one it is, and how many hints came in it
   uint32_t hints_in_second_ = 0;
+
+  uint64_t arrived_job_ = 0;    // The last that came,
+  uint64_t arrived_ns_ = 0;     // when it came first,
+  uint32_t late_after_ms_ = 0;  // and for how long there is no place for it; 0: there is.
 
   uint64_t trains_until_job_ = 0;  // Until then a job that shows nothing else trains, too.
 

@@ -6,6 +6,7 @@
 
 #include "serialization/base/limits.h"
 #include "server/session.h"
+#include "server/session/deadline.h"
 #include "server/session/tiny.h"
 
 namespace djinn::server {
@@ -53,6 +54,7 @@ Session::Place Session::job(const Message& message, uint64_t payload_bytes) {
     return exhausted("job " + std::to_string(message.job) + ": " +
                      std::to_string(progress_.in_flight()) + " jobs are in flight");
   }
+  note_arrival();
   if (refuse()) return std::span<std::byte>();
   DJINN_TRY(auto decoded, plans_.decode(message));
   if (decoded) return prepare(std::move(*decoded), payload_bytes);
@@ -71,17 +73,47 @@ void Session::resync() {
 bool Session::refuse() {
   RateLimits& rates = place_.queue->rates;
   if (rates.limits_device_time()) rates.note(house_.runner.use_of(tenant_), last_frame_ns_);
-  const auto retry_after_ms = house_.admission.refuse(place_, last_frame_ns_);
-  if (!retry_after_ms) return false;
+  const uint64_t waited_ns = last_frame_ns_ - arrived_ns_;
+  const uint64_t patience_ns = hints_.deadline_ns == 0
+                                   ? UINT64_MAX
+                                   : hints_.deadline_ns - std::min(hints_.deadline_ns, waited_ns);
+  const auto refusal = house_.admission.refuse(place_, last_frame_ns_, patience_ns);
+  late_after_ms_ = refusal && refusal->late ? refusal->retry_after_ms : 0;
+  if (!refusal || refusal->late) return false;
   spdlog::debug("session={} tenant={}: job {} is refused for {} ms", id_.value, tenant_,
-                progress_.next().value, *retry_after_ms);
+                progress_.next().value, refusal->retry_after_ms);
   begin_epoch();
   sender_.send(FrameKind::kRefused,
                codec::Refused{.job = wire(progress_.next()),
                               .epoch = epoch_,
-                              .retry_after_ms = *retry_after_ms,
+                              .retry_after_ms = refusal->retry_after_ms,
                               .code = static_cast<uint16_t>(ErrorCode::kExhausted)});
   return true;
+}
+
+void Session::note_arrival() {
+  const uint64_t job = progress_.next().value;
+  if (std::exchange(arrived_job_, job) != job) arrived_ns_ = last_frame_ns_;
+}
+
+Admission::Entrant Session::entrant(const Task& task) const {
+  return {.expected_ns = task.expected_ns,
+          .prompt = sched::class_of(hints_, task.phase) != sched::Class::kBestEffort,
+          .refused = task.work.refused != nullptr};
+}
+
+// What is expected counts only where others are in the way: a wrong expectation would else be never
+// put right, as nothing would run.
+void Session::set_deadline(Task& task) {
+  if (hints_.deadline_ns == 0) return;
+  task.deadline_ns = arrived_ns_ + hints_.deadline_ns;
+  const uint64_t wait_ns = house_.admission.wait_ns(place_, entrant(task));
+  task.doubted_ns = wait_ns == 0 ? 0 : task.expected_ns;
+  if (late_after_ms_ == 0 && last_frame_ns_ + wait_ns + task.doubted_ns <= task.deadline_ns) return;
+  task.work.refused = too_late({.wait_ns = wait_ns,
+                                .expected_ns = task.expected_ns,
+                                .deadline_ns = hints_.deadline_ns,
+                                .retry_after_ms = late_after_ms_});
 }
 
 void Session::begin_epoch() {
@@ -109,6 +141,7 @@ Session::Place Session::prepare(PlanSlots::Decoded decoded, uint64_t payload_byt
                .numbers = std::move(decoded.numbers),
                .inline_uploads = {},
                .uploads = {}};
+  set_deadline(task);
   DJINN_TRY(task.staged_bytes, uploads_.take(task.work));
   place_.queue->rates.take_bytes(payload_bytes, last_frame_ns_);
   if (payload_bytes == 0) {
@@ -136,15 +169,16 @@ bool Session::may_run_here(const Task& task) const {
 }
 
 void Session::submit(Task task) {
-  const bool here = may_run_here(task);
+  const bool here = may_run_here(task) || (task.work.refused != nullptr && progress_.idle());
   progress_.receive();
-  house_.admission.add(place_, task.expected_ns, last_frame_ns_);
+  house_.admission.add(place_, entrant(task), last_frame_ns_);
   hints_.rest = Rest::kNone;
   packed_ = false;
   answers_due_ += task.work.plan->answers;
   inline_bytes_queued_ += task.inline_bytes;
   if (here && house_.runner.try_run(id_, task, reports_)) {
-    if (task.run_time->last_ns.load(std::memory_order_relaxed) > kSlowHereNs) {
+    if (task.work.refused == nullptr &&
+        task.run_time->last_ns.load(std::memory_order_relaxed) > kSlowHereNs) {
       not_here_before_job_ = task.work.job.value + kJobsAwayAfterSlow;
     }
     for (Report& each : reports_) report(std::move(each));

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "scheduler/job.h"
 #include "serialization/base/ids.h"
 #include "serialization/base/result.h"
 #include "server/executor.h"
@@ -27,10 +28,12 @@ struct Task {
   std::shared_ptr<RunTime> run_time;
   std::shared_ptr<PlanKnowledge> knowledge;
   JobSize size;
-  uint64_t expected_ns = 0;             // 0: nobody knows.
-  JobPhase phase = JobPhase::kUnknown;  // as its plan shows
-  uint64_t staged_bytes = 0;            // Upload bytes that are free again when the job has ended.
-  uint64_t inline_bytes = 0;            // of work.inline_uploads
+  uint64_t expected_ns = 0;              // 0: nobody knows.
+  uint64_t deadline_ns = sched::kNever;  // If it cannot end by then, it does not run.
+  uint64_t doubted_ns = 0;               // What it is expected to take, where that may refuse it.
+  JobPhase phase = JobPhase::kUnknown;   // as its plan shows
+  uint64_t staged_bytes = 0;             // Upload bytes that are free again when the job has ended.
+  uint64_t inline_bytes = 0;             // of work.inline_uploads
 };
 
 // Something the session should hear: an answer, the end of a job, or both.

@@ -99,9 +99,18 @@ Options with_environment(Options options) {
     options.priority = word("DJINN_PRIORITY", kUrgencyMax, defaults.priority,
                             [](Priority each) { return to_text(urgency_of(each)); });
   }
+  if (options.deadline == defaults.deadline) {
+    options.deadline = milliseconds("DJINN_DEADLINE_MS", defaults.deadline);
+  }
   const char* const share = environment("DJINN_SHARE");
   if (share != nullptr && std::strcmp(share, "0") == 0) options.share = false;
   return options;
+}
+
+uint32_t deadline_ms(std::chrono::milliseconds deadline) {
+  TORCH_CHECK(deadline.count() >= 0 && deadline.count() <= kDeadlineMsMax, "djinn: a deadline of ",
+              deadline.count(), " ms is not between 0 (none) and ", kDeadlineMsMax);
+  return static_cast<uint32_t>(deadline.count());
 }
 
 std::string program_name() {
@@ -338,9 +347,14 @@ void RemoteDevice::connect() {
                      .silence_timeout = options_.timeout});
   if (!opened) raise(opened.error());
   session_ = std::move(opened).value();
-  if (options_.phase == Phase::kUnknown && options_.priority == Priority::kUnknown) return;
-  const auto hinted = session_->hint(
-      {.phase = job_phase(options_.phase), .urgency = urgency_of(options_.priority)});
+  said_ = {.phase = job_phase(options_.phase),
+           .urgency = urgency_of(options_.priority),
+           .deadline_ms = deadline_ms(options_.deadline)};
+  if (said_.phase == JobPhase::kUnknown && said_.urgency == Urgency::kUnknown &&
+      said_.deadline_ms == 0) {
+    return;
+  }
+  const auto hinted = session_->hint(said_);
   if (!hinted) raise(hinted.error());
 }
 
@@ -383,15 +397,28 @@ void RemoteDevice::flush() {
   cut({});
 }
 
-void RemoteDevice::hint(const codec::Hint& hint) {
-  std::shared_ptr<Session> session;
-  {
-    const Lock hold = lock();
-    cut({});
-    this->session();
-    session = session_;
-  }
-  const auto sent = session->hint(hint);
+void RemoteDevice::hint(codec::Hint hint) {
+  const Lock hold = lock();
+  cut({});
+  session();
+  hint.deadline_ms = said_.deadline_ms;
+  send_hint(hint);
+}
+
+void RemoteDevice::set_deadline(uint32_t deadline_ms) {
+  const Lock hold = lock();
+  cut({});
+  session();
+  codec::Hint hint = said_;
+  hint.deadline_ms = deadline_ms;
+  send_hint(hint);
+}
+
+void RemoteDevice::send_hint(const codec::Hint& hint) {
+  said_ = hint;
+  said_.rest = Rest::kNone;
+  said_.resume_ms = 0;
+  const auto sent = session_->hint(hint);
   if (!sent) raise(sent.error());
 }
 
@@ -481,6 +508,10 @@ void hint(Phase phase, std::optional<std::chrono::milliseconds> expected_resume,
     hint.resume_ms = static_cast<uint32_t>(within.count());
   }
   RemoteDevice::get(static_cast<c10::DeviceIndex>(device)).hint(hint);
+}
+void set_deadline(std::chrono::milliseconds deadline, int device) {
+  const uint32_t checked = client::deadline_ms(deadline);
+  RemoteDevice::get(static_cast<c10::DeviceIndex>(device)).set_deadline(checked);
 }
 void cancel() { RemoteDevice::cancel_all(); }
 Stats stats(int device) { return RemoteDevice::get(static_cast<c10::DeviceIndex>(device)).stats(); }

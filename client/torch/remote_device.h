@@ -106,7 +106,9 @@ class RemoteDevice {
   ServerStats server_stats();
   void flush();
   void synchronize();
-  void hint(const codec::Hint& hint);
+  // Phase, urgency and rest; the deadline stays.
+  void hint(codec::Hint hint);
+  void set_deadline(uint32_t deadline_ms);
 
   uint64_t hashed_bytes = 0;
   uint64_t shape_questions = 0;
@@ -117,6 +119,7 @@ class RemoteDevice {
   void connect();
   [[noreturn]] static void raise(const Error& error);
   static void check_usable();
+  void send_hint(const codec::Hint& hint);
 
   static std::recursive_mutex mutex_;  // NOLINT(readability-identifier-naming): a member, too.
 
@@ -124,6 +127,7 @@ class RemoteDevice {
   Options options_;
   graph::PlanWriter writer_;
   std::shared_ptr<Session> session_;
+  codec::Hint said_;  // what stays of the last hint: all but the rest
   std::vector<uint64_t> inline_uploads_;
   std::vector<UploadSource> deferred_;
   uint64_t next_storage_ = 1;

@@ -60,8 +60,9 @@ inline constexpr uint32_t kStatsRequestsMax =
     16;  // Unanswered ones; more are refused (kExhausted).
 inline constexpr uint32_t kHintsPerSecondMax =
     1000;  // Of a session; more are refused (kExhausted).
-inline constexpr uint32_t kResumeMsMax = 86'400'000;  // A hint reaches as far: a day.
-inline constexpr uint32_t kErrorTextBytesMax = 4096;  // Longer texts are cut.
+inline constexpr uint32_t kResumeMsMax = 86'400'000;    // A hint reaches as far: a day.
+inline constexpr uint32_t kDeadlineMsMax = 86'400'000;  // A job's, from its arrival: a day.
+inline constexpr uint32_t kErrorTextBytesMax = 4096;    // Longer texts are cut.
 inline constexpr uint32_t kOperatorsMax = 1
                                           << 14;  // Asked about in one Operators; more are refused.
 inline constexpr uint32_t kArtifactOffersMax = 4096;  // Artifacts asked for in one question.

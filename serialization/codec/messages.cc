@@ -380,6 +380,7 @@ Message encode(const Hint& hint) {
     out.setUrgency(static_cast<uint8_t>(hint.urgency));
     out.setRest(static_cast<uint8_t>(hint.rest));
     out.setResumeMs(hint.resume_ms);
+    out.setDeadlineMs(hint.deadline_ms);
   });
 }
 
@@ -389,13 +390,15 @@ Result<Hint> decode<Hint>(Bytes message) {
     return Hint{.phase = static_cast<JobPhase>(in.getPhase()),
                 .urgency = static_cast<Urgency>(in.getUrgency()),
                 .rest = static_cast<Rest>(in.getRest()),
-                .resume_ms = in.getResumeMs()};
+                .resume_ms = in.getResumeMs(),
+                .deadline_ms = in.getDeadlineMs()};
   });
   if (!out) return out;
   const uint32_t resume_ms_max = out->rest == Rest::kUntil ? kResumeMsMax : 0;
   if (static_cast<uint8_t>(out->phase) > kJobPhaseMax ||
       static_cast<uint8_t>(out->urgency) > kUrgencyMax ||
-      static_cast<uint8_t>(out->rest) > kRestMax || out->resume_ms > resume_ms_max) {
+      static_cast<uint8_t>(out->rest) > kRestMax || out->resume_ms > resume_ms_max ||
+      out->deadline_ms > kDeadlineMsMax) {
     return out_of_bounds("a hint");
   }
   return out;

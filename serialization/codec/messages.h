@@ -133,6 +133,7 @@ struct Hint {
   Urgency urgency = Urgency::kUnknown;
   Rest rest = Rest::kNone;
   uint32_t resume_ms = 0;
+  uint32_t deadline_ms = 0;
 };
 struct Heartbeat {};
 struct Goodbye {

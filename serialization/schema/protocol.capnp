@@ -143,6 +143,9 @@ struct Hint {  # client -> server: what the app says of its session. Never answe
                               # The next job ends a pause, whatever was said.
   resumeMs @3 :UInt32;        # From the arrival of this message on, in milliseconds, at most kResumeMsMax;
                               # 0 with rest 1: it goes on now. With another rest: 0.
+  deadlineMs @4 :UInt32;      # The results of a job that come from here on are worth nothing so many
+                              # milliseconds after its first arrival: 0 never, at most kDeadlineMsMax. A job
+                              # that would end later does not run: its answers are errors of code deadline.
 }
 
 struct Heartbeat {  # both: I am alive. The server sends it to a client that waits for an answer.

@@ -224,7 +224,9 @@ std::string to_metrics(const ServerReport& report) {
   page.gauge("queued_jobs", "Jobs that were received and have not ended.");
   page.sample(report.queued_jobs);
   add_load(page, report.load);
-  page.counter("refusals_total", "Jobs and hellos that were told to come again later.");
+  page.counter(
+      "refusals_total",
+      "Jobs and hellos that were told to come again later, or too late for their deadline.");
   page.sample("reason", "queue", report.refusals.queue);
   page.sample("reason", "tenant-queue", report.refusals.tenant_queue);
   page.sample("reason", "sessions", report.refusals.sessions);
@@ -233,6 +235,9 @@ std::string to_metrics(const ServerReport& report) {
   page.sample("reason", "tenant-device-time", report.refusals.device_time);
   page.sample("reason", "tenant-bytes", report.refusals.bytes);
   page.sample("reason", "tenant-requests", report.refusals.requests);
+  page.sample("reason", "deadline", report.refusals.deadline);
+  page.counter("late_jobs_total", "Jobs whose deadline could not be met any more at their turn.");
+  page.sample(report.load.late);
   add_lockstep(page, report.lockstep);
   page.gauge("sessions", "Connections.");
   page.sample(report.sessions.size());

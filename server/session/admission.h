@@ -8,6 +8,8 @@
 // only itself, and the n-th to come makes it longer by an n-th at most.
 // A tenant's rates (rate_limits.h) are kept here, too: they hold also while the server has nothing
 // else to do.
+// A job may have a deadline. One that could only be late is not asked to come again, and none that
+// cannot end in time may wait: its device time would be taken from those that still can.
 // Ownership: owns what it counts. Threading: the I/O thread.
 #pragma once
 
@@ -32,6 +34,7 @@ struct Refusals {
   uint64_t device_time = 0;      // jobs: the tenant has used what it may per second
   uint64_t bytes = 0;            // likewise
   uint64_t requests = 0;         // likewise
+  uint64_t deadline = 0;         // jobs: they would have ended too late; nobody is to come again
 };
 
 class Admission {
@@ -39,16 +42,31 @@ class Admission {
   // A tenant's jobs that were received and have not ended.
   struct Queue {
     uint64_t jobs = 0;
-    uint64_t expected_ns = 0;  // of device time
+    uint64_t expected_ns = 0;  // of device time;
+    uint64_t prompt_ns = 0;    // of this, by jobs that are not best-effort
     uint64_t jobs_max = 0;     // 0: no limit of its own
     uint64_t sessions = 0;     // that have some of the jobs
     RateLimits rates = {};
     uint64_t rate_refusals = 0;
   };
   // A session's part of it: what its jobs in flight are counted as, oldest first.
+  struct Counted {
+    uint64_t ns = 0;
+    bool prompt = false;
+  };
   struct Place {
     Queue* queue = nullptr;
-    std::deque<uint64_t> counted_ns = {};
+    std::deque<Counted> counted = {};
+  };
+  struct Refusal {
+    uint32_t retry_after_ms = 0;  // 1 to kRetryAfterMsMax
+    bool late = false;            // Then it would be too late.
+  };
+  // A job as it is let in.
+  struct Entrant {
+    uint64_t expected_ns = 0;  // of device time; 0: nobody knows
+    bool prompt = true;        // It is not best-effort.
+    bool refused = false;      // It will not run.
   };
 
   explicit Admission(uint64_t jobs_max) : jobs_max_(jobs_max) {}
@@ -56,10 +74,14 @@ class Admission {
   // Made when it is asked for first; stays.
   [[nodiscard]] Queue& queue(std::string_view tenant);
   // Nothing: one more job of it may wait. Else in how many milliseconds half of what is in its way
-  // should have run, or its tenant may have more by its rates: 1 to kRetryAfterMsMax.
-  [[nodiscard]] std::optional<uint32_t> refuse(const Place& place, uint64_t now_ns);
-  // A job came that is expected to take so long; 0: nobody knows.
-  void add(Place& place, uint64_t expected_ns, uint64_t now_ns);
+  // should have run, or its tenant may have more by its rates. `patience_ns`: until its deadline.
+  [[nodiscard]] std::optional<Refusal> refuse(const Place& place, uint64_t now_ns,
+                                              uint64_t patience_ns = UINT64_MAX);
+  // How long what is there could keep the device from the job, if tenants have equal parts and
+  // best-effort jobs stand back for others: the least that most policies promise. 0: nothing is.
+  [[nodiscard]] uint64_t wait_ns(const Place& place, const Entrant& entrant) const;
+  // A job came.
+  void add(Place& place, const Entrant& entrant, uint64_t now_ns);
   // The oldest one has ended.
   void end(Place& place);
 
@@ -67,12 +89,17 @@ class Admission {
   [[nodiscard]] Refusals& refusals() { return refusals_; }
 
  private:
-  [[nodiscard]] std::optional<uint32_t> refuse_by_queue(const Place& place);
+  struct Full {
+    uint32_t retry_after_ms = 0;
+    uint64_t Refusals::*reason = nullptr;
+  };
+  [[nodiscard]] std::optional<Full> is_full(const Place& place) const;
   [[nodiscard]] uint32_t retry_after_ms(const Queue& queue, bool own_limit) const;
 
   const uint64_t jobs_max_;
   uint64_t jobs_ = 0;
   uint64_t expected_ns_ = 0;
+  uint64_t prompt_ns_ = 0;
   uint64_t typical_ns_ = 1'000'000;  // of a job, lately
   uint64_t tenants_ = 0;             // that have jobs
   std::map<std::string, Queue, std::less<>> queues_;

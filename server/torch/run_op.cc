@@ -15,7 +15,7 @@ namespace djinn::server {
 void Run::op(uint32_t index) {
   const graph::Entry& entry = plan_.entries[index];
   OpStep& step = program_.steps[index];
-  SharedError error = inherited(step);
+  SharedError error = work_.refused != nullptr ? work_.refused : inherited(step);
   if (error == nullptr) {
     try {
       pin(index);

@@ -43,7 +43,7 @@ const Cell& Run::matrix_cell() {
 
 const void* Run::shared_matrix() {
   const graph::Entry& entry = plan_.entries[next_];
-  if (entry.kind != graph::EntryKind::kOp) return nullptr;
+  if (entry.kind != graph::EntryKind::kOp || work_.refused != nullptr) return nullptr;
   const ProductInfo* const product = program_.steps[next_].op->product;
   if (product == nullptr) return nullptr;
   if (plan_.args[entry.first_arg + product->matrix].kind != graph::ArgKind::kTensor) return nullptr;

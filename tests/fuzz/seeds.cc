@@ -290,7 +290,8 @@ void add_work(Corpus& corpus) {
   work.say(MessageTag::kHint, codec::Hint{.phase = JobPhase::kDecode,
                                           .urgency = Urgency::kInteractive,
                                           .rest = Rest::kUntil,
-                                          .resume_ms = 250});
+                                          .resume_ms = 250,
+                                          .deadline_ms = 1000});
   Recorder r;
   StorageRecord before{.id = 6, .bytes = 24, .known = true};
   StorageRecord now;

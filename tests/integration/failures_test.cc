@@ -162,6 +162,26 @@ TEST(AServer, KilledWhileAFetchWaitsIsAnError) {
   killer.join();
 }
 
+TEST(ADeadline, ThatCannotBeMetIsAnErrorOfWhatDidNotRunAndOfNothingElse) {
+  const ServerProcess server({"--threads", "1"});
+  connect_to(server);
+  const auto x = at::ones({64}, kDevice);
+  auto cache = at::zeros({64}, kDevice);
+  const auto busy = long_work(100);
+  djinn::set_deadline(milliseconds(20));
+  const auto y = x + 1;
+  cache += 1;
+  const std::string why = refusal([&] { (void)y.sum().item<double>(); });
+  EXPECT_THAT(why, HasSubstr("its deadline")) << "the same session's work of a second was ahead";
+  EXPECT_NE(refusal([&] { (void)cache.cpu(); }), "") << "it does not have what it was to have";
+  djinn::set_deadline(milliseconds(0));
+  EXPECT_EQ(x.sum().item<double>(), 64);
+  EXPECT_EQ((x + 1).sum().item<double>(), 128);
+  EXPECT_EQ(busy.sizes(), busy.cpu().sizes());
+  EXPECT_THAT(refusal([] { djinn::set_deadline(milliseconds(-1)); }), HasSubstr("-1 ms"));
+  EXPECT_THAT(refusal([] { djinn::set_deadline(std::chrono::hours(25)); }), HasSubstr("between"));
+}
+
 TEST(AServer, ThatDoesNotAnswerTheHelloIsAnErrorInTime) {
   ServerProcess server({"--threads", "1"});
   server.signal(SIGSTOP);

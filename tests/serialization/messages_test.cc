@@ -85,7 +85,8 @@ TEST(Messages, OfTheRestArriveWithEveryField) {
   expect_arrives(Hint{.phase = JobPhase::kTraining,
                       .urgency = Urgency::kLatencyCritical,
                       .rest = Rest::kUntil,
-                      .resume_ms = kResumeMsMax});
+                      .resume_ms = kResumeMsMax,
+                      .deadline_ms = kDeadlineMsMax});
   expect_arrives(
       Hint{.phase = JobPhase::kLoad, .urgency = Urgency::kBestEffort, .rest = Rest::kOpen});
   expect_arrives(Goodbye{.code = 5, .message = "the server is shutting down"});
@@ -164,15 +165,19 @@ TEST(Messages, OfAHintAreRefusedWhenTheySayWhatNobodyKnows) {
   expect_refused(Hint{.rest = Rest::kUntil, .resume_ms = kResumeMsMax + 1});
   expect_refused(Hint{.rest = Rest::kOpen, .resume_ms = 1});
   expect_refused(Hint{.rest = Rest::kNone, .resume_ms = 1});
+  expect_refused(Hint{.deadline_ms = kDeadlineMsMax + 1});
 }
 
-// The bytes that a client of this version sends: training, best-effort; back in 258 ms.
+// The bytes that a client of this version sends: training, best-effort; back in 258 ms; due in 772
+// ms.
 TEST(Messages, OfAHintHaveTheirPlacesOnTheWire) {
   const Message encoded = encode(Hint{.phase = JobPhase::kTraining,
                                       .urgency = Urgency::kBestEffort,
                                       .rest = Rest::kUntil,
-                                      .resume_ms = 258});
-  constexpr std::array<uint8_t, 16> kGolden{0, 0, 0, 0, 1, 0, 0, 0, 3, 3, 1, 0, 2, 1, 0, 0};
+                                      .resume_ms = 258,
+                                      .deadline_ms = 772});
+  constexpr std::array<uint8_t, 24> kGolden{0, 0, 0, 0, 2, 0, 0, 0, 3, 3, 1, 0,
+                                            2, 1, 0, 0, 4, 3, 0, 0, 0, 0, 0, 0};
   ASSERT_EQ(encoded.bytes().size(), kGolden.size());
   EXPECT_EQ(std::memcmp(encoded.bytes().data(), kGolden.data(), kGolden.size()), 0);
 }

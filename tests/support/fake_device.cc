@@ -263,6 +263,7 @@ class FakeReplay final : public server::Replay {
     const std::string& name = plan().ops[entry.op];
     const std::span args = std::span(plan().args).subspan(entry.first_arg, entry.arg_count);
     const auto done = [&]() -> Result<> {
+      if (work_->refused != nullptr) return *work_->refused;
       if (name == "test::sleep" && args.size() == 1 && args[0].kind == ArgKind::kInt) {
         if (!device_.restless) {
           std::this_thread::sleep_for(std::chrono::milliseconds(number(args[0].first)));
@@ -275,7 +276,7 @@ class FakeReplay final : public server::Replay {
       if (name == "aten::mm") return combine(entry, args, false, std::multiplies<>());
       return Error{ErrorCode::kFailed, name + ": it always fails"};
     }();
-    ++ops_executed_;
+    if (work_->refused == nullptr) ++ops_executed_;
     if (done) return;
     ++ops_failed_;
     const auto results = std::span(plan().results).subspan(entry.first_result, entry.result_count);

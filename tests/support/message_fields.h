@@ -52,7 +52,7 @@ inline auto fields(const codec::Refused& m) {
   return std::tuple(m.job, m.epoch, m.retry_after_ms, m.code);
 }
 inline auto fields(const codec::Hint& m) {
-  return std::tuple(m.phase, m.urgency, m.rest, m.resume_ms);
+  return std::tuple(m.phase, m.urgency, m.rest, m.resume_ms, m.deadline_ms);
 }
 inline auto fields(const codec::Heartbeat& /*message*/) { return std::tuple(); }
 inline auto fields(const codec::Goodbye& m) {

@@ -66,7 +66,7 @@ TierReport tiers() {
 }
 
 Runner::Load load() {
-  Runner::Load out{.busy_ns = 141'000, .queued = {142, 143, 144}, .waits = {}};
+  Runner::Load out{.busy_ns = 141'000, .queued = {142, 143, 144}, .waits = {}, .late = 172};
   for (size_t in_class = 0; in_class < sched::kClasses; ++in_class) {
     sched::Waits& waits = out.waits[in_class];
     for (size_t i = 0; i < waits.jobs.size(); ++i) waits.jobs[i] = 100 * in_class + i;
@@ -119,7 +119,8 @@ ServerReport report() {
                        .draining = 116,
                        .device_time = 117,
                        .bytes = 118,
-                       .requests = 119},
+                       .requests = 119,
+                       .deadline = 171},
           .lockstep = {.groups = 121,
                        .jobs = 122,
                        .operators = 123,
@@ -286,6 +287,8 @@ TEST(Pages, MetricsAreWhatPrometheusReads) {
       {"djinn_refusals_total{reason=\"tenant-device-time\"}", 117},
       {"djinn_refusals_total{reason=\"tenant-bytes\"}", 118},
       {"djinn_refusals_total{reason=\"tenant-requests\"}", 119},
+      {"djinn_refusals_total{reason=\"deadline\"}", 171},
+      {"djinn_late_jobs_total", 172},
       {"djinn_tenant_rate_refusals_total{tenant=\"alice\"}", 164},
       {"djinn_tenant_sessions{tenant=\"alice\"}", 41},
       {"djinn_tenant_sessions_limit{tenant=\"alice\"}", 48},

@@ -17,7 +17,7 @@ constexpr uint64_t kMs = 1'000'000;
 size_t flood(Admission& admission, Admission::Place& place, uint64_t each_ns) {
   size_t jobs = 0;
   while (!admission.refuse(place, 0)) {
-    admission.add(place, each_ns, 0);
+    admission.add(place, {.expected_ns = each_ns}, 0);
     ++jobs;
   }
   return jobs;
@@ -57,7 +57,7 @@ TEST(Admission, ASessionThatFloodsItsTenantsQueueRefusesOnlyItself) {
     EXPECT_EQ(flood(admission, places[2], kMs), 4U);
     for (size_t i = 3; i < 12; ++i) EXPECT_GE(flood(admission, places[i], kMs), 1U) << i;
     EXPECT_EQ(flood(admission, places[12], kMs), 0U) << "there are more sessions than places";
-    while (!places[0].counted_ns.empty()) admission.end(places[0]);
+    while (!places[0].counted.empty()) admission.end(places[0]);
     EXPECT_EQ(flood(admission, places[12], kMs), 1U);
     EXPECT_LE(admission.jobs(), 12U * 4) << "12 and a 2nd, 3rd, ... 12th of it";
   }
@@ -67,31 +67,32 @@ TEST(Admission, SaysWhenHalfOfWhatIsInTheWayShouldHaveRun) {
   Admission admission(100);
   Admission::Place alice{&admission.queue("alice")};
   ASSERT_EQ(flood(admission, alice, 20 * kMs), 100U);
-  EXPECT_EQ(admission.refuse(alice, 0), 1000U);
+  EXPECT_EQ(admission.refuse(alice, 0)->retry_after_ms, 1000U);
   Admission::Place bob{&admission.queue("bob")};
   bob.queue->jobs_max = 10;
   ASSERT_EQ(flood(admission, bob, 20 * kMs), 10U);
-  EXPECT_EQ(admission.refuse(bob, 0), 200U) << "half of his 200 ms, and as much of hers beside it";
+  EXPECT_EQ(admission.refuse(bob, 0)->retry_after_ms, 200U)
+      << "half of his 200 ms, and as much of hers beside it";
 }
 
 TEST(Admission, StaysWithinBoundsWhateverIsExpected) {
   Admission admission(2);
   Admission::Place alice{&admission.queue("alice")};
-  admission.add(alice, 1, 0);
-  admission.add(alice, 1, 0);
-  EXPECT_EQ(admission.refuse(alice, 0), 1U);
+  admission.add(alice, {.expected_ns = 1}, 0);
+  admission.add(alice, {.expected_ns = 1}, 0);
+  EXPECT_EQ(admission.refuse(alice, 0)->retry_after_ms, 1U);
   admission.end(alice);
   admission.end(alice);
-  admission.add(alice, uint64_t{1} << 60, 0);
-  admission.add(alice, uint64_t{1} << 60, 0);
-  EXPECT_EQ(admission.refuse(alice, 0), kRetryAfterMsMax);
+  admission.add(alice, {.expected_ns = uint64_t{1} << 60}, 0);
+  admission.add(alice, {.expected_ns = uint64_t{1} << 60}, 0);
+  EXPECT_EQ(admission.refuse(alice, 0)->retry_after_ms, kRetryAfterMsMax);
 }
 
 TEST(Admission, CountsAJobThatNobodyKnowsAsATypicalOne) {
   Admission admission(1000);
   Admission::Place alice{&admission.queue("alice")};
-  for (int i = 0; i < 200; ++i) admission.add(alice, 8 * kMs, 0);
-  admission.add(alice, 0, 0);
+  for (int i = 0; i < 200; ++i) admission.add(alice, {.expected_ns = 8 * kMs}, 0);
+  admission.add(alice, {.expected_ns = 0}, 0);
   for (int i = 0; i < 200; ++i) admission.end(alice);
   EXPECT_EQ(alice.queue->jobs, 1U);
   EXPECT_NEAR(static_cast<double>(alice.queue->expected_ns), 8.0 * kMs, 0.1 * kMs);

@@ -153,19 +153,21 @@ TEST(RateLimits, AreKeptAtAdmissionForTheirTenantAlone) {
   alice.queue->rates.set({.requests = 3}, kBegin);
   for (int i = 0; i < 3; ++i) {
     ASSERT_FALSE(admission.refuse(alice, kBegin)) << i;
-    admission.add(alice, kMs, kBegin);
+    admission.add(alice, {.expected_ns = kMs}, kBegin);
     admission.end(alice);
   }
-  EXPECT_EQ(admission.refuse(alice, kBegin), 334U) << "in whole milliseconds, and not too early";
-  EXPECT_EQ(admission.refuse(alice, kBegin + 333 * kMs), 1U);
+  EXPECT_EQ(admission.refuse(alice, kBegin)->retry_after_ms, 334U)
+      << "in whole milliseconds, and not too early";
+  EXPECT_EQ(admission.refuse(alice, kBegin + 333 * kMs)->retry_after_ms, 1U);
   EXPECT_FALSE(admission.refuse(alice, kBegin + 334 * kMs));
   EXPECT_FALSE(admission.refuse(bob, kBegin));
   EXPECT_EQ(admission.refusals().requests, 2U);
   EXPECT_EQ(alice.queue->rate_refusals, 2U);
   EXPECT_EQ(bob.queue->rate_refusals, 0U);
   alice.queue->rates.set({.requests = 0.01}, kBegin + kSecond);
-  for (int i = 0; i < 3; ++i) admission.add(alice, kMs, kBegin + kSecond);
-  EXPECT_EQ(admission.refuse(alice, kBegin + kSecond), kRetryAfterMsMax) << "and then again";
+  for (int i = 0; i < 3; ++i) admission.add(alice, {.expected_ns = kMs}, kBegin + kSecond);
+  EXPECT_EQ(admission.refuse(alice, kBegin + kSecond)->retry_after_ms, kRetryAfterMsMax)
+      << "and then again";
 }
 
 }  // namespace

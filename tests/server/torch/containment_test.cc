@@ -89,6 +89,23 @@ TEST_F(ContainmentTest, APolynomialOfADegreeThatWouldTakeYearsIsRefused) {
   EXPECT_THAT(mirror_.run().error(answer), HasSubstr("a degree of 1e+18 is above 100000"));
 }
 
+TEST_F(ContainmentTest, ARefusedJobRunsNoOperatorAndHasItsUploads) {
+  const Tensor x = at::randn({3});
+  mirror_.see(x);
+  const Tensor y = mirror_.op("aten::add.Tensor", x, x, 1);
+  const uint32_t made = mirror_.fetch(y);
+  const uint32_t uploaded = mirror_.fetch(x);
+  Work work = mirror_.finish().work();
+  work.refused = std::make_shared<const Error>(Error{ErrorCode::kDeadline, "late"});
+  Answers answers;
+  mirror_.replay().run_whole(work, answers);
+  answers.wait();
+  EXPECT_EQ(answers.error(made), "late");
+  EXPECT_EQ(answers.error(uploaded), "");
+  EXPECT_EQ(mirror_.replay().stats().ops_executed, 0);
+  EXPECT_EQ(mirror_.replay().stats().ops_failed, 1);
+}
+
 TEST_F(ContainmentTest, AnUploadOverEverythingEndsAnError) {
   const Tensor bad = failing();
   mirror_.run();

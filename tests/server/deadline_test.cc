@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+// Deadlines: what could only be late does not run, and who asked for it hears so at once.
+#include <gmock/gmock.h>
+
+#include <gtest/gtest.h>
+
+#include "serialization/base/limits.h"
+#include "tests/support/guest.h"
+
+namespace djinn::testing {
+namespace {
+
+using graph::PlanWriter;
+using server::Access;
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using transport::FrameKind;
+
+TestServer::Options options(uint64_t queue_max = 1000) {
+  TestServer::Options out;
+  out.server.access = Access::parse("a=alice\nb=bob\n").value();
+  out.server.queue_max = queue_max;
+  return out;
+}
+
+server::ServerReport report(TestServer& server) {
+  auto out = server.report(milliseconds(5000));
+  return out ? *out : server::ServerReport{};
+}
+
+// A job that takes so long, makes a tensor, and reads that and the guest's own.
+uint32_t work(Guest& guest, int64_t ms) {
+  Tensor sum = make_tensor(guest.client, 2);
+  return guest.client.submit([&](PlanWriter& writer) {
+    record_sleep(guest.client, writer, ms);
+    record_add(guest.client, writer, guest.tensor, guest.tensor, sum);
+    record_fetch(writer, sum);
+    record_fetch(writer, guest.tensor);
+  });
+}
+
+void expect_done(Guest& guest) {
+  const auto sum = guest.client.receive_answer();
+  ASSERT_TRUE(sum && sum->kind == FrameKind::kFetched);
+  EXPECT_THAT(sum->floats(), ElementsAre(2, 4));
+  ASSERT_TRUE(guest.client.receive_answer());
+}
+
+// What was to be made is an error, and what the session had is as it was.
+void expect_late(Guest& guest, std::string_view text) {
+  const auto sum = guest.client.receive_answer();
+  ASSERT_TRUE(sum && sum->kind == FrameKind::kFailed);
+  const auto failed = sum->as<codec::Failed>();
+  EXPECT_EQ(static_cast<ErrorCode>(failed.code), ErrorCode::kDeadline);
+  EXPECT_THAT(std::string(failed.message), HasSubstr(std::string(text)));
+  const auto own = guest.client.receive_answer();
+  ASSERT_TRUE(own && own->kind == FrameKind::kFetched);
+  EXPECT_THAT(own->floats(), ElementsAre(1, 2));
+  EXPECT_TRUE(own->as<codec::Fetched>().finished);
+}
+
+void set_deadline(Guest& guest, uint32_t ms) {
+  guest.client.send(FrameKind::kHint, codec::Hint{.deadline_ms = ms});
+}
+
+// So that it is known how long such a job takes.
+void learn(Guest& guest, int64_t ms) {
+  for (int i = 0; i < 3; ++i) {
+    work(guest, ms);
+    expect_done(guest);
+  }
+}
+
+TEST(Deadline, AJobThatCouldOnlyBeLateIsAnsweredAtOnceAndTakesNoDeviceTime) {
+  TestServer server(options());
+  if (server.device.works_on_its_own()) GTEST_SKIP() << "its jobs take no time here";
+  Guest busy(server, "a");
+  Guest guest(server, "b");
+  learn(busy, 20);
+  for (int i = 0; i < 50; ++i) work(busy, 20);  // A second.
+  ASSERT_TRUE(eventually([&] { return report(server).queued_jobs >= 40; }));
+  learn(guest, 20);
+  set_deadline(guest, 10);
+  const uint64_t ops = guest.client.stats().ops_executed;
+  const auto asked = steady_clock::now();
+  work(guest, 20);
+  expect_late(guest, "did not run: its deadline is 10 ms after it came, but work of ");
+  EXPECT_LT(steady_clock::now() - asked, milliseconds(200)) << "an operator of 20 ms, at most";
+  EXPECT_EQ(guest.client.stats().ops_executed, ops);
+  EXPECT_EQ(report(server).refusals.deadline, 1U);
+  EXPECT_EQ(report(server).load.late, 0U);
+  set_deadline(guest, 0);
+  work(guest, 20);
+  expect_done(guest);
+  server.device.restless = true;
+}
+
+TEST(Deadline, OfAJobThatHasPassedAtItsTurnIsHeardThen) {
+  TestServer server(options());
+  if (server.device.works_on_its_own()) GTEST_SKIP() << "its jobs take no time here";
+  Guest busy(server, "a");
+  Guest guest(server, "b");
+  server.device.asleep = true;
+  work(busy, 0);  // Nobody knows how long that takes.
+  ASSERT_TRUE(eventually([&] { return server.device.running > 0; }));
+  set_deadline(guest, 30);
+  work(guest, 0);
+  std::this_thread::sleep_for(milliseconds(60));
+  server.device.asleep = false;
+  expect_late(guest, "ago while others were ahead of it");
+  expect_done(busy);
+  EXPECT_EQ(report(server).load.late, 1U);
+  EXPECT_EQ(report(server).refusals.deadline, 0U);
+}
+
+TEST(Deadline, AJobIsNotRefusedForWhatIsExpectedOfItAlone) {
+  TestServer server(options());
+  Guest guest(server, "a");
+  learn(guest, 30);
+  set_deadline(guest, 5);
+  server.device.restless = true;  // Now it takes no time: an expectation must not stand for ever.
+  work(guest, 30);
+  expect_done(guest);
+}
+
+TEST(Deadline, WhoCannotWaitForAPlaceInTheQueueIsNotToldToComeAgain) {
+  TestServer server(options(4));
+  if (server.device.works_on_its_own()) GTEST_SKIP() << "its jobs take no time here";
+  Guest guest(server, "a");
+  learn(guest, 50);
+  server.device.asleep = true;
+  for (int i = 0; i < 4; ++i) work(guest, 50);
+  ASSERT_TRUE(eventually([&] { return server.device.running > 0; }));
+  set_deadline(guest, 1);
+  work(guest, 50);
+  server.device.asleep = false;
+  for (int i = 0; i < 4; ++i) expect_done(guest);
+  expect_late(guest, "but the queue is full; try again in ");
+  EXPECT_EQ(report(server).refusals.queue, 0U);
+  EXPECT_EQ(report(server).refusals.deadline, 1U);
+}
+
+TEST(Deadline, BestEffortWorkOfOthersIsInNobodysWay) {
+  TestServer server(options());
+  if (server.device.works_on_its_own()) GTEST_SKIP() << "its jobs take no time here";
+  Guest busy(server, "a");
+  Guest guest(server, "b");
+  busy.client.send(FrameKind::kHint, codec::Hint{.urgency = Urgency::kBestEffort});
+  learn(busy, 20);
+  learn(guest, 1);
+  for (int i = 0; i < 50; ++i) work(busy, 20);
+  ASSERT_TRUE(eventually([&] { return report(server).queued_jobs >= 40; }));
+  set_deadline(guest, 900);
+  work(guest, 1);
+  expect_done(guest);
+  server.device.restless = true;
+}
+
+}  // namespace
+}  // namespace djinn::testing
