@@ -168,11 +168,13 @@ void Driver::begin(size_t seat, Clock::time_point due) {
   const auto changed = [this, seat] {
     if (!std::exchange(seats_[seat].changed, true)) changed_.push_back(seat);
   };
-  seats_[seat].player = std::make_unique<Player>(
-      *part.trace,
-      PlayOptions{
-          .token = part.token, .compare = load_.compare, .changed = changed, .seed = seeds_()},
-      outcome_.parts[seats_[seat].part], due);
+  seats_[seat].player = std::make_unique<Player>(*part.trace,
+                                                 PlayOptions{.token = part.token,
+                                                             .compare = load_.compare,
+                                                             .deadline_ms = part.deadline_ms,
+                                                             .changed = changed,
+                                                             .seed = seeds_()},
+                                                 outcome_.parts[seats_[seat].part], due);
   seats_[seat].player->begin(*loop_, load_.server);
 }
 

@@ -26,6 +26,7 @@ struct Part {
   uint32_t sessions = 1;        // at most; each a connection
   double rate = 0;              // plays per second that fall due; 0: closed
   uint64_t plays = UINT64_MAX;  // in total
+  uint32_t deadline_ms = 0;     // of each job, from when the server gets it; 0: none
   bool background = false;      // Goes on only until the others have ended, and is cut off then.
 };
 

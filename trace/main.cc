@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "serialization/base/limits.h"
 #include "trace/driver.h"
 #include "trace/record.h"
 #include "trace/results.h"
@@ -43,6 +44,7 @@ struct Arguments {
   uint32_t sessions = 1;
   uint64_t plays = 0;
   double rate = 0;
+  uint32_t deadline_ms = 0;
   double seconds = 0;
   uint32_t active = 0;
   uint32_t turn = Load{}.turn;
@@ -94,7 +96,8 @@ Load load_of(const Arguments& arguments, const std::vector<Trace>& traces) {
                             .rate = arguments.rate,
                             .plays = arguments.plays > 0     ? arguments.plays
                                      : arguments.seconds > 0 ? UINT64_MAX
-                                                             : arguments.sessions});
+                                                             : arguments.sessions,
+                            .deadline_ms = arguments.deadline_ms});
     }
   }
   return load;
@@ -106,6 +109,7 @@ Result<> warm_up(const Load& load, uint32_t plays) {
     Load alone{.server = load.server, .parts = {part}, .compare = load.compare};
     alone.parts[0].sessions = 1;
     alone.parts[0].rate = 0;
+    alone.parts[0].deadline_ms = 0;
     alone.parts[0].plays = plays;
     DJINN_TRY(const Outcome outcome, drive(alone));
     const Tally& tally = outcome.parts[0];
@@ -180,6 +184,11 @@ void add_replay(CLI::App& app, Arguments& arguments) {
                      "Plays per second that fall due, of each trace and token, at random moments "
                      "(default: a session begins its next play when it has ended one)")
           ->check(CLI::PositiveNumber);
+  app.add_option(
+         "--deadline", arguments.deadline_ms,
+         "Milliseconds that each job has from when the server gets it; a play ends with the "
+         "first that cannot be met")
+      ->check(CLI::Range(1U, kDeadlineMsMax));
   app.add_option("--active", arguments.active,
                  "So many of all sessions go on at a time, in turns, when all are connected")
       ->check(CLI::PositiveNumber)

@@ -271,6 +271,9 @@ Result<> Player::on_hello_reply(Bytes message) {
   plans_.set_capacity(kPlanSlotsMax, reply.plan_bytes_max);
   artifact_key_.assign(reply.artifact_key.begin(), reply.artifact_key.end());
   state_ = State::kPlaying;
+  if (options_.deadline_ms > 0) {
+    send(*connection_, FrameKind::kHint, codec::Hint{.deadline_ms = options_.deadline_ms});
+  }
   options_.changed();
   return Unit{};
 }
@@ -282,6 +285,10 @@ Result<> Player::on_failed(Bytes message) {
   }
   const Answered* const expected = trace_.find(failed.job, failed.answer);
   if (expected != nullptr && expected->what.code == 0) {
+    if (static_cast<ErrorCode>(failed.code) == ErrorCode::kDeadline) {
+      tally_.late.add(
+          static_cast<uint64_t>((Clock::now() - sent_at_[failed.job % kJobsInFlightMax]).count()));
+    }
     return Error{static_cast<ErrorCode>(failed.code),
                  "job " + std::to_string(failed.job) + ": " + std::string(failed.message)};
   }

@@ -35,6 +35,7 @@ struct PlayOptions {
   std::string token;  // Names the tenant; empty: anonymous.
   std::string app = "djinn-trace";
   bool compare = true;
+  uint32_t deadline_ms = 0;  // of each job, from when the server gets it; 0: none
   // It was greeted, rests, was refused, or has ended. Called from the loop, so it must not destroy
   // the player.
   std::function<void()> changed = [] {};

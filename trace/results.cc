@@ -37,12 +37,13 @@ json to_json(const Tally& tally, double seconds) {
           {"answer", to_json(tally.answer)},
           {"first_answer", to_json(tally.first_answer)},
           {"per_answer", to_json(tally.per_answer)},
-          {"play", to_json(tally.play)}};
+          {"play", to_json(tally.play)},
+          {"late", to_json(tally.late)}};
 }
 
 void add_latencies(std::string& out, const char* what, const Latencies& latencies) {
   std::array<char, 160> line{};
-  std::snprintf(line.data(), line.size(), "  %-13s p50 %9.3f  p95 %9.3f  p99 %9.3f  max %9.3f ms\n",
+  std::snprintf(line.data(), line.size(), "  %-15s p50 %9.3f  p95 %9.3f  p99 %9.3f  max %9.3f ms\n",
                 what, latencies.percentile(0.5), latencies.percentile(0.95),
                 latencies.percentile(0.99), latencies.most());
   out += line.data();
@@ -64,6 +65,7 @@ void add_part(std::string& out, const std::string& part, const Tally& tally, dou
     out += "  " + std::to_string(tally.refusals) + " times a job was refused, and " +
            std::to_string(tally.repeats) + " jobs were sent again\n";
   }
+  if (tally.late.count() > 0) add_latencies(out, "told it is late", tally.late);
   for (const auto& [code, count] : tally.errors) {
     out += "  " + std::to_string(count) + " ended with " + name(code) + "\n";
   }

@@ -34,6 +34,14 @@ double Latencies::percentile(double share) const {
   return std::min(most(), std::pow(kStep, static_cast<double>(step) + 0.5) * 1e-3);
 }
 
+uint64_t Latencies::within(double ms) const {
+  uint64_t count = 0;
+  for (size_t step = 0; step < kSteps; ++step) {
+    if (std::pow(kStep, static_cast<double>(step) + 0.5) * 1e-3 <= ms) count += steps_[step];
+  }
+  return count;
+}
+
 const char* name(ErrorCode code) {
   switch (code) {
     case ErrorCode::kInvalid:

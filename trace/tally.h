@@ -19,6 +19,8 @@ class Latencies {
   void add(uint64_t ns);
   void add(const Latencies& others);
   [[nodiscard]] uint64_t count() const { return count_; }
+  // How many took no longer; right to 1 %.
+  [[nodiscard]] uint64_t within(double ms) const;
   // Milliseconds; `share` in [0, 1]. 0 if there are none.
   [[nodiscard]] double percentile(double share) const;
   [[nodiscard]] double most() const { return static_cast<double>(most_ns_) * 1e-6; }
@@ -47,6 +49,7 @@ struct Tally {
   Latencies first_answer;  // from when the play was due to its first answer
   Latencies per_answer;    // of a play, the mean time from one answer to the next
   Latencies play;          // from when it was due to its last answer
+  Latencies late;          // from a job to the error that it cannot meet its deadline
 };
 
 [[nodiscard]] const char* name(ErrorCode code);
