@@ -138,6 +138,7 @@ class ByteMap {
     for (uint64_t at = block.offset / kStep; at < (block.offset + block.bytes) / kStep; ++at) {
       ASSERT_FALSE(in_use_[at]);
       in_use_[at] = true;
+      used_ += kStep;
       if (block.content != Arena::kMixed) {
         ASSERT_EQ(wrote_[at], block.content);
       }
@@ -145,7 +146,10 @@ class ByteMap {
     }
   }
   void give_back(uint64_t offset, uint64_t bytes) {
-    for (uint64_t at = offset / kStep; at < (offset + bytes) / kStep; ++at) in_use_[at] = false;
+    for (uint64_t at = offset / kStep; at < (offset + bytes) / kStep; ++at) {
+      used_ -= in_use_[at] ? kStep : 0;
+      in_use_[at] = false;
+    }
   }
   void zero(const Arena::Block& part) {
     for (uint64_t at = part.offset / kStep; at < (part.offset + part.bytes) / kStep; ++at) {
@@ -168,15 +172,14 @@ class ByteMap {
     }
     return longest * kStep;
   }
-  [[nodiscard]] uint64_t used() const {
-    return static_cast<uint64_t>(std::ranges::count(in_use_, true)) * kStep;
-  }
+  [[nodiscard]] uint64_t used() const { return used_; }
 
  private:
   static constexpr uint64_t kStep = Arena::kGranule;
   bool merge_zeros_;
   std::vector<uint64_t> wrote_;
   std::vector<bool> in_use_;
+  uint64_t used_ = 0;  // bytes
 };
 
 struct Held {
