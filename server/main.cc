@@ -237,7 +237,11 @@ Result<AdminListeners> listen_for_admins(Server& server, const Settings& setting
       .report = [&server] { return server.report(kReportPatience); },
       .set_policy =
           [&server](std::string_view name) { return server.set_policy(name, kReportPatience); },
-      .drain = [&server] { return server.drain(kReportPatience); }};
+      .drain = [&server] { return server.drain(kReportPatience); },
+      .change_tenants =
+          [&server](std::string changes) {
+            return server.change_tenants(std::move(changes), kReportPatience);
+          }};
   AdminListeners out;
   if (settings.admin) {
     auto listener = admin::listen({.address = *settings.admin, .show = admin::Show::kAll}, desk);
@@ -295,7 +299,11 @@ Result<> serve(const CommandLine& command_line, Settings settings) {
   options.pins = settings.pins;
   raise_descriptor_limit();
   DJINN_TRY(const auto device, make_device(settings));
-  DJINN_CHECK(check_tenants(settings.tenants, *device, settings.tenant_memory_bytes));
+  options.check_tenants = [&device = *device,
+                           most = settings.tenant_memory_bytes](const TenantTable& tenants) {
+    return check_tenants(tenants, device, most);
+  };
+  DJINN_CHECK(options.check_tenants(settings.tenants));
   DJINN_TRY(const auto loop, transport::make_loop({.single_thread = true}));
   Server server(*loop, *device, std::move(options));
   stop_target = &server;

@@ -32,6 +32,8 @@ namespace djinn::server {
 struct ServerOptions {
   Access access;
   TenantTable tenants = {};
+  // Whether the device can keep to them; kInvalid says why not.
+  std::function<Result<>(const TenantTable& tenants)> check_tenants = {};
   uint64_t artifact_cache_bytes = uint64_t{4} << 30;  // Kept though nobody uses them.
   size_t sessions_max = kSessionsMax;
   uint64_t queue_max = 16384;                 // Jobs that wait, of all sessions.
@@ -69,6 +71,10 @@ class Server {
   // policies there are; kDeadline as `report`: it is exchanged later. Any other thread.
   Result<ServerReport> set_policy(std::string_view name, std::chrono::milliseconds patience);
 
+  // What some tenants may have from now on, as changed_tenants. Nothing is changed if it is
+  // kInvalid; kDeadline as `report`: it may be changed later. Any other thread.
+  Result<ServerReport> change_tenants(std::string changes, std::chrono::milliseconds patience);
+
   // Who may come, and what tenants may have, from now on; sessions that are there go on. Any
   // thread.
   void change(TenantTable tenants, Access access);
@@ -91,6 +97,7 @@ class Server {
 
  private:
   void set_tenants(TenantTable tenants);
+  Result<> change_tenants(const std::string& changes);
   [[nodiscard]] Result<> may_open(std::string_view tenant);
   void accept(std::unique_ptr<transport::Connection> connection, bool local);
   Result<> turn();

@@ -123,4 +123,29 @@ Result<ServerReport> Server::set_policy(std::string_view name, std::chrono::mill
       patience);
 }
 
+Result<ServerReport> Server::change_tenants(std::string changes,
+                                            std::chrono::milliseconds patience) {
+  const auto refused = std::make_shared<std::optional<Error>>();
+  DJINN_TRY(auto report, look_after(
+                             [this, refused, changes = std::move(changes)] {
+                               const auto changed = change_tenants(changes);
+                               if (!changed) *refused = changed.error();
+                             },
+                             patience));
+  if (*refused) return **refused;
+  return report;
+}
+
+Result<> Server::change_tenants(const std::string& changes) {
+  DJINN_TRY(auto tenants, changed_tenants(tenants_, changes));
+  if (options_.check_tenants) DJINN_CHECK(options_.check_tenants(tenants));
+  for (const auto& [name, settings] : tenants) {
+    const auto was = tenants_.find(name);
+    if (was != tenants_.end() && was->second == settings) continue;
+    spdlog::info("tenant {} was changed: {}", name, to_toml({{name, settings}}));
+  }
+  set_tenants(std::move(tenants));
+  return Unit{};
+}
+
 }  // namespace djinn::server

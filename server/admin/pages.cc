@@ -225,11 +225,16 @@ Response health_page(const ServerReport& report) {
 Response metrics_page(const ServerReport& report) {
   return {.type = "text/plain; version=0.0.4; charset=utf-8", .body = to_metrics(report)};
 }
+Response tenants_page(const ServerReport& report) { return json(tenants(report)); }
 Response policy_page(const ServerReport& report) { return json(policy(report)); }
 
 Response change_policy(const std::string& name, const Desk& desk) {
   const auto report = desk.set_policy(name);
   return report ? policy_page(*report) : refused(report.error());
+}
+Response change_tenants(const std::string& changes, const Desk& desk) {
+  const auto report = desk.change_tenants(changes);
+  return report ? tenants_page(*report) : refused(report.error());
 }
 Response drain(const std::string& body, const Desk& desk) {
   if (!body.empty()) return {.status = 400, .body = "to drain needs no words: the body is empty\n"};
@@ -247,7 +252,7 @@ constexpr std::array<Entry, 9> kPages{{
     {"/health", Show::kMetrics, health_page},
     {"/metrics", Show::kMetrics, metrics_page},
     {"/memory", Show::kAll, [](const ServerReport& report) { return json(memory(report)); }},
-    {"/tenants", Show::kAll, [](const ServerReport& report) { return json(tenants(report)); }},
+    {"/tenants", Show::kAll, tenants_page, change_tenants},
     {"/sessions", Show::kAll, [](const ServerReport& report) { return json(sessions(report)); }},
     {"/plans", Show::kAll, [](const ServerReport& report) { return json(plans(report)); }},
     {"/load", Show::kAll, [](const ServerReport& report) { return json(load(report)); }},

@@ -5,6 +5,7 @@
 //   /health    is it alive            /memory    tiers, what moved, artifacts      (JSON)
 //   /metrics   for Prometheus         /tenants   sums over sessions, peaks         (JSON)
 //                                     /sessions  one entry each                    (JSON)
+//                                                POST: what they may have
 //                                     /load      what top subtracts                (JSON)
 //                                     /policy    who runs next; POST: another one  (JSON)
 //                                     /drain     POST: end when all is done        (JSON)
@@ -30,6 +31,7 @@ struct Desk {
   Source report;
   std::function<Result<ServerReport>(std::string_view name)> set_policy = {};
   Source drain = {};
+  std::function<Result<ServerReport>(std::string changes)> change_tenants = {};
 };
 
 // A path that nobody shows is 404, a method that it does not answer is 405.

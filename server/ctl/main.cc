@@ -9,6 +9,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 #include "server/ctl/ask.h"
 #include "server/ctl/drain.h"
@@ -31,6 +32,7 @@ constexpr const char* kExamples =
     "  djinn-ctl --admin unix:///run/djinn.sock top        until Ctrl-C\n"
     "  djinn-ctl --admin unix:///run/djinn.sock top --once --json | jq .utilisation\n"
     "  djinn-ctl --admin unix:///run/djinn.sock policy wfq && djinn-ctl ... policy\n"
+    "  djinn-ctl --admin unix:///run/djinn.sock tenant research weight=3 sessions=16\n"
     "  djinn-ctl --admin unix:///run/djinn.sock drain      ends the server when all is done\n";
 constexpr std::chrono::milliseconds kPatience{5000};
 
@@ -38,6 +40,8 @@ struct Options {
   std::string admin;
   bool json = false;
   std::string policy;  // Empty: show it.
+  std::string tenant;
+  std::vector<std::string> changes;  // "weight=3"
   double interval_seconds = 1;
   bool once = false;
 };
@@ -101,6 +105,34 @@ Result<> policy(const Options& options) {
   return print_page(page, address, options.json, policy_text);
 }
 
+// A text in quotes, as TOML and JSON write it.
+std::string quoted(const std::string& text) {
+  return Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+// "weight=3" as a line of the tenant's table.
+Result<std::string> line_of(const std::string& change) {
+  const size_t at = change.find('=');
+  if (at == std::string::npos || at == 0 || at + 1 == change.size()) {
+    return Error{ErrorCode::kInvalid,
+                 "\"" + change + "\" is no KEY=VALUE, as weight=3 or queue=default"};
+  }
+  const std::string value = change.substr(at + 1);
+  const Json number = Json::parse(value, nullptr, false);
+  return quoted(change.substr(0, at)) + " = " + (number.is_number() ? value : quoted(value)) + "\n";
+}
+
+Result<> change_tenant(const Options& options) {
+  DJINN_TRY(const transport::Address address, address_of(options));
+  std::string table = "[tenants." + quoted(options.tenant) + "]\n";
+  for (const std::string& change : options.changes) {
+    DJINN_TRY(const std::string line, line_of(change));
+    table += line;
+  }
+  DJINN_TRY(const std::string page, post(address, "/tenants", table, kPatience));
+  return print_page(page, address, options.json, tenants_text);
+}
+
 Result<> drain_server(const Options& options) {
   DJINN_TRY(const transport::Address address, address_of(options));
   return drain(address, options.json, [](const std::string& line) { (void)print(line); });
@@ -137,6 +169,14 @@ void add_commands(CLI::App& app, Options& options, Chosen& chosen) {
       add("policy", "Who runs next is decided so; with a NAME: so from now on, and no job is lost");
   of_policy->add_option("NAME", options.policy, "One of those that are shown without it");
   of_policy->callback([&] { chosen = [&] { return policy(options); }; });
+  CLI::App* const of_tenant = add(
+      "tenant",
+      "What NAME may have from now on, until the server ends or SIGHUP makes it reread its config "
+      "file: keys of [tenants.NAME] there, or KEY=default");
+  of_tenant->add_option("NAME", options.tenant, "Whom tokens name")->required();
+  of_tenant->add_option("KEY=VALUE", options.changes, "weight=3, class=interactive, queue=500 ...")
+      ->required();
+  of_tenant->callback([&] { chosen = [&] { return change_tenant(options); }; });
   add("drain",
       "Takes no new sessions and jobs, finishes those that are there, says what is left, and ends "
       "the server")

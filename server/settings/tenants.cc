@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <functional>
 #include <sstream>
 
 #include "server/settings/byte_size.h"
@@ -128,13 +129,49 @@ Result<TenantSettings> read_tenant(const toml::table& table) {
   return out;
 }
 
-}  // namespace
+// What read_tenant reads back.
+toml::table to_table(const TenantSettings& tenant) {
+  toml::table table{{"weight", tenant.terms.weight},
+                    {"class", std::string(to_text(tenant.terms.ceiling))}};
+  if (tenant.device_memory_bytes) {
+    table.insert("device-memory", bytes_text(*tenant.device_memory_bytes));
+  }
+  if (tenant.host_memory_bytes > 0) {
+    table.insert("host-memory", bytes_text(tenant.host_memory_bytes));
+  }
+  const Rates& rates = tenant.rates;
+  if (rates.device_ns > 0) {
+    table.insert("device-ms-per-second", static_cast<double>(rates.device_ns) / kNsPerMs);
+  }
+  if (rates.bytes > 0) table.insert("bytes-per-second", bytes_text(rates.bytes));
+  if (rates.requests > 0) table.insert("requests-per-second", rates.requests);
+  if (tenant.queue_max > 0) table.insert("queue", int64_t{tenant.queue_max});
+  if (tenant.sessions_max > 0) table.insert("sessions", int64_t{tenant.sessions_max});
+  return table;
+}
 
-Result<TenantTable> tenants_from_toml(std::string_view text, const std::string& path) {
-  TenantTable out;
+// The keys of `changes` have their new values, and the others what they had.
+Result<TenantSettings> changed(const TenantSettings& was, const toml::table& changes) {
+  toml::table table = to_table(was);
+  for (const auto& [key, node] : changes) {
+    if (node.value_exact<std::string>() == "default") {
+      const bool known = std::ranges::find(kKeys, key.str(), &Key::name) != kKeys.end();
+      if (known) {
+        table.erase(key);
+        continue;
+      }
+    }
+    table.insert_or_assign(key, node);
+  }
+  return read_tenant(table);
+}
+
+// Each table of tenants in a text, with its name and a text for errors.
+using Visit = std::function<Result<>(const std::string& name, const toml::table& table)>;
+Result<> for_each_tenant(std::string_view text, const std::string& path, const Visit& visit) {
   DJINN_TRY(const auto table, parse_toml(text, path));
   const toml::node* const tenants = table.get("tenants");
-  if (tenants == nullptr) return out;
+  if (tenants == nullptr) return Unit{};
   if (!tenants->is_table()) {
     return wrong(path + ": tenants is no table: write [tenants.NAME] and its keys below");
   }
@@ -146,35 +183,41 @@ Result<TenantTable> tenants_from_toml(std::string_view text, const std::string& 
       return wrong(where + "a tenant's name has 1 to 256 bytes");
     }
     if (!node.is_table()) return wrong(where + "is no table: write [tenants.NAME] and its keys");
-    const auto tenant = read_tenant(*node.as_table());
-    if (!tenant) return wrong(where + tenant.error().message);
-    out.emplace(name, *tenant);
+    const auto visited = visit(name, *node.as_table());
+    if (!visited) return wrong(where + visited.error().message);
   }
+  return Unit{};
+}
+
+}  // namespace
+
+Result<TenantTable> tenants_from_toml(std::string_view text, const std::string& path) {
+  TenantTable out;
+  DJINN_CHECK(for_each_tenant(
+      text, path, [&out](const std::string& name, const toml::table& table) -> Result<> {
+        DJINN_TRY(out[name], read_tenant(table));
+        return Unit{};
+      }));
   return out;
+}
+
+Result<TenantTable> changed_tenants(TenantTable tenants, std::string_view changes) {
+  size_t tables = 0;
+  DJINN_CHECK(for_each_tenant(
+      changes, "change",
+      [&tenants, &tables](const std::string& name, const toml::table& table) -> Result<> {
+        ++tables;
+        DJINN_TRY(tenants[name], changed(tenants[name], table));
+        return Unit{};
+      }));
+  if (tables > 0) return tenants;
+  return wrong("change: there is no [tenants.NAME]");
 }
 
 std::string to_toml(const TenantTable& tenants) {
   if (tenants.empty()) return {};
   toml::table tables;
-  for (const auto& [name, tenant] : tenants) {
-    toml::table table{{"weight", tenant.terms.weight},
-                      {"class", std::string(to_text(tenant.terms.ceiling))}};
-    if (tenant.device_memory_bytes) {
-      table.insert("device-memory", bytes_text(*tenant.device_memory_bytes));
-    }
-    if (tenant.host_memory_bytes > 0) {
-      table.insert("host-memory", bytes_text(tenant.host_memory_bytes));
-    }
-    const Rates& rates = tenant.rates;
-    if (rates.device_ns > 0) {
-      table.insert("device-ms-per-second", static_cast<double>(rates.device_ns) / kNsPerMs);
-    }
-    if (rates.bytes > 0) table.insert("bytes-per-second", bytes_text(rates.bytes));
-    if (rates.requests > 0) table.insert("requests-per-second", rates.requests);
-    if (tenant.queue_max > 0) table.insert("queue", int64_t{tenant.queue_max});
-    if (tenant.sessions_max > 0) table.insert("sessions", int64_t{tenant.sessions_max});
-    tables.insert(name, std::move(table));
-  }
+  for (const auto& [name, tenant] : tenants) tables.insert(name, to_table(tenant));
   std::ostringstream out;
   out << toml::table{{"tenants", std::move(tables)}} << "\n";
   return out.str();

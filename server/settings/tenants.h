@@ -37,6 +37,11 @@ using TenantTable = std::map<std::string, TenantSettings, std::less<>>;
 // table and the key that is unknown or has a wrong value, and says what it accepts.
 Result<TenantTable> tenants_from_toml(std::string_view text, const std::string& path);
 
+// What an operator changes of tenants that are what `tenants` says: tables [tenants.NAME] in which
+// each key that is there has its new value, or "default", which takes it back. All or nothing;
+// kInvalid as above, also if there is no table.
+Result<TenantTable> changed_tenants(TenantTable tenants, std::string_view changes);
+
 // The tables that tenants_from_toml reads back. Empty: there are none.
 [[nodiscard]] std::string to_toml(const TenantTable& tenants);
 

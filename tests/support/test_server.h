@@ -75,6 +75,10 @@ class TestServer {
                                           std::chrono::milliseconds patience) {
     return server_->set_policy(name, patience);
   }
+  Result<server::ServerReport> change_tenants(std::string changes,
+                                              std::chrono::milliseconds patience) {
+    return server_->change_tenants(std::move(changes), patience);
+  }
   server::ArtifactStore& artifacts() { return server_->artifacts(); }
 
   FakeDevice device;

@@ -355,6 +355,7 @@ TEST(Pages, HealthSaysWhetherToSendMore) {
 // What was asked for, by which name.
 struct Asked {
   std::vector<std::string> policies;
+  std::vector<std::string> tenants;
   int drains = 0;
   Desk desk{.report = []() -> Result<ServerReport> { return report(); },
             .set_policy = [this](std::string_view name) -> Result<ServerReport> {
@@ -367,6 +368,10 @@ struct Asked {
             .drain = [this]() -> Result<ServerReport> {
               ++drains;
               return Error{ErrorCode::kDeadline, "no answer"};
+            },
+            .change_tenants = [this](std::string changes) -> Result<ServerReport> {
+              tenants.push_back(std::move(changes));
+              return report();
             }};
 };
 
@@ -385,6 +390,15 @@ TEST(Pages, APostChangesThePolicyAndShowsIt) {
   EXPECT_THAT(refused.body, HasSubstr("is none of wfq"));
   EXPECT_EQ(asked.policies, (std::vector<std::string>{"edf", "frob"}));
   EXPECT_EQ(answer(post, Show::kMetrics, asked.desk).status, 404) << "who may see metrics, only";
+}
+
+TEST(Pages, APostChangesTenantsAndShowsThem) {
+  Asked asked;
+  const Request post{.method = Method::kPost, .path = "/tenants", .body = "[tenants.a]\nqueue = 1"};
+  const Response changed = answer(post, Show::kAll, asked.desk);
+  EXPECT_EQ(changed.status, 200);
+  EXPECT_EQ(changed.body, answer({.path = "/tenants"}, Show::kAll, asked.desk).body);
+  EXPECT_EQ(asked.tenants, std::vector<std::string>{post.body});
 }
 
 TEST(Pages, AWrongMethodIsToldWhichOnesAreRightAndChangesNothing) {

@@ -55,7 +55,11 @@ struct Ctl : ::testing::Test {
         {.address = address},
         {.report = [this] { return server.report(kPatience); },
          .set_policy = [this](std::string_view name) { return server.set_policy(name, kPatience); },
-         .drain = [this] { return server.drain(kPatience); }});
+         .drain = [this] { return server.drain(kPatience); },
+         .change_tenants =
+             [this](std::string changes) {
+               return server.change_tenants(std::move(changes), kPatience);
+             }});
     if (made) listener = std::move(*made);
   }
   Said ask(const std::string& args) { return say("--admin " + address.text() + " " + args); }
@@ -102,6 +106,40 @@ TEST_F(Ctl, ShowsThePolicyChangesItAndNamesThoseThatThereAre) {
   }
   EXPECT_THAT(ask("policy").out, HasSubstr("\n*  wfq "));
   EXPECT_THAT(ask("metrics").out, HasSubstr("\ndjinn_policy{policy=\"wfq\"} 1\n"));
+}
+
+TEST_F(Ctl, ChangesWhatATenantMayHaveAtOnce) {
+  WireClient first(server.tcp);
+  ASSERT_TRUE(first.hello());
+  const Said changed = ask("tenant anonymous weight=2.5 sessions=1 class=best-effort");
+  EXPECT_EQ(changed.status, 0) << changed.err;
+  EXPECT_THAT(changed.out, HasSubstr("anonymous"));
+  EXPECT_THAT(ask("tenants --json").out, HasSubstr("\"weight\": 2.5"));
+  WireClient second(server.tcp);
+  EXPECT_FALSE(second.hello()) << "one of it is there";
+  EXPECT_EQ(ask("tenant anonymous sessions=default").status, 0);
+  WireClient third(server.tcp);
+  EXPECT_TRUE(third.hello());
+}
+
+TEST_F(Ctl, AChangeOfATenantThatIsWrongChangesNothing) {
+  for (const auto& [args, hint] : std::map<std::string, std::string>{
+           {"tenant anonymous weight=0", "weight: is no number from 0.001 to 1000"},
+           {"tenant anonymous sessions=1 class=urgent", "best-effort"},
+           {"tenant anonymous sessions=1 size=3", "there is no \"size\" of a tenant; there are"},
+           {"tenant anonymous sessions=1 device-memory=lots", "device-memory: "},
+           {"tenant anonymous sessions", "is no KEY=VALUE"},
+           {"tenant anonymous =3", "is no KEY=VALUE"},
+           {"tenant '' weight=1", "1 to 256 bytes"}}) {
+    const Said refused = ask(args);
+    EXPECT_EQ(refused.status, 1) << args;
+    EXPECT_EQ(refused.out, "");
+    EXPECT_THAT(refused.err, HasSubstr(hint));
+  }
+  EXPECT_NE(ask("tenant anonymous").status, 0);
+  WireClient first(server.tcp);
+  WireClient second(server.tcp);
+  EXPECT_TRUE(first.hello() && second.hello()) << "sessions=1 was not taken without the others";
 }
 
 TEST_F(Ctl, TopLooksOnceForScripts) {

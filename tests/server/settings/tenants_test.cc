@@ -43,6 +43,34 @@ TEST(Tenants, AreReadFromTheirTables) {
   EXPECT_TRUE(tenants_from_toml("threads = 3", "x.toml")->empty());
 }
 
+TEST(Tenants, AChangeIsOfItsKeysAndLeavesTheOthers) {
+  const TenantTable was{{"alice", {.terms = {.weight = 3}, .sessions_max = 8, .queue_max = 9}},
+                        {"carol", {.sessions_max = 2}}};
+  const auto now = changed_tenants(was,
+                                   "[tenants.alice]\nweight = 0.5\nqueue = \"default\"\n"
+                                   "[tenants.\"bob o'c\"]\nclass = \"best-effort\"\n");
+  ASSERT_TRUE(now) << now.error().message;
+  EXPECT_EQ(now->size(), 3U);
+  EXPECT_EQ(now->at("alice"), (TenantSettings{.terms = {.weight = 0.5}, .sessions_max = 8}));
+  EXPECT_EQ(now->at("bob o'c"), (TenantSettings{.terms = {.ceiling = sched::Class::kBestEffort}}));
+  EXPECT_EQ(now->at("carol"), was.at("carol"));
+}
+
+TEST(Tenants, AChangeThatIsWrongNamesTheTenantAndTheKey) {
+  for (const auto& [text, hint] : std::vector<std::pair<std::string, std::string>>{
+           {"", "there is no [tenants.NAME]"},
+           {"weight = 3\n", "there is no [tenants.NAME]"},
+           {"[tenants.alice]\nweight = 0\n", "[tenants.alice]: weight: is no number from 0.001"},
+           {"[tenants.alice]\nwight = \"default\"\n", "there is no \"wight\" of a tenant"},
+           {"[tenants.alice]\n\"\" = 1\n", "there is no \"\" of a tenant"},
+           {"[tenants.alice\n", "change: line 1"}}) {
+    const auto now = changed_tenants({{"alice", {}}}, text);
+    ASSERT_FALSE(now) << text;
+    EXPECT_EQ(now.error().code, ErrorCode::kInvalid);
+    EXPECT_THAT(now.error().message, HasSubstr(hint));
+  }
+}
+
 TEST(Tenants, AFileWithThemIsAFileOfSettingsToo) {
   const auto layer = settings_from_toml("threads = 3\n[tenants.alice]\nweight = 2\n", "x.toml");
   ASSERT_TRUE(layer) << layer.error().message;
