@@ -568,10 +568,9 @@ void polynomial(const OperatorInfo& op, const Stack& stack) {
   constexpr double kDegreeMax = 100'000;
   const Arguments args(op, stack);
   const Tensor degrees = args.tensor("n");
-  if (degrees.defined() && degrees.numel() == 0) return;
-  const double degree =
-      degrees.defined() ? degrees.max().to(at::kDouble).item<double>() : args["n"].toScalar().toDouble();
-  TORCH_CHECK(!(degree > kDegreeMax), "a degree of ", degree, " is above ", kDegreeMax);
+  const bool above = degrees.defined() ? degrees.to(at::kDouble).gt(kDegreeMax).any().item<bool>()
+                                       : args["n"].toScalar().toDouble() > kDegreeMax;
+  TORCH_CHECK(!above, "a degree is above ", kDegreeMax);
 }
 
 constexpr PrefixCheck kChecks[] = {

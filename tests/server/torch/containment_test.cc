@@ -73,7 +73,7 @@ TEST_F(ContainmentTest, AnErrorReachesWhatTheOperatorWouldHaveWritten) {
 
 TEST_F(ContainmentTest, APolynomialOfADegreeThatWouldTakeYearsIsRefused) {
   const Tensor x = at::full({4}, 0.5);
-  const Tensor degrees = at::tensor({1.0, 2.0, 1e18, 3.0}, at::kFloat);
+  const Tensor degrees = at::tensor({std::nan(""), 2.0, 1e18, 3.0}, at::kFloat);
   const Tensor predicted = at::empty({4});
   mirror_.see(x);
   mirror_.see(degrees);
@@ -86,7 +86,7 @@ TEST_F(ContainmentTest, APolynomialOfADegreeThatWouldTakeYearsIsRefused) {
   mirror_.writer().tensor();
   mirror_.operand(predicted);
   const uint32_t answer = mirror_.fetch(predicted);
-  EXPECT_THAT(mirror_.run().error(answer), HasSubstr("a degree of 1e+18 is above 100000"));
+  EXPECT_THAT(mirror_.run().error(answer), HasSubstr("a degree is above 100000"));
 }
 
 TEST_F(ContainmentTest, ARefusedJobRunsNoOperatorAndHasItsUploads) {
