@@ -85,6 +85,7 @@ class Scheduler {
   };
   [[nodiscard]] Waiting only_company() const;
   [[nodiscard]] size_t waiting(SessionId session) const;
+  [[nodiscard]] bool is_paused(SessionId session) const { return lanes_.at(session).paused; }
   [[nodiscard]] size_t waiting() const { return waiting_; }
   [[nodiscard]] const std::map<std::string, Tenant, std::less<>>& tenants() const {
     return tenants_;

@@ -62,8 +62,8 @@ struct Work {
   graph::SharedNumbers numbers;
   std::vector<uint64_t> inline_uploads;  // Each upload starts at a multiple of 8 bytes.
   std::vector<StagedUpload> uploads;     // In the order of the plan's uploads of form 1 and 2.
-  // Not null: no operator of it runs any more, and this is the error of what they would have made.
-  // May come to be between two calls of `run`.
+  // Not null: no operator of it runs, and this is the error of what they would have made. Set
+  // before the first call of `run`.
   std::shared_ptr<const Error> refused = nullptr;
 };
 

@@ -63,7 +63,7 @@ void Runner::submit(SessionId session, Task task) {
   MutexLock lock(mutex_);
   Lane& lane = *lanes_.at(session);
   lane.hints.rest = Rest::kNone;
-  if (task.work.refused != nullptr && lane.is_through() && !device_.works_on_its_own()) {
+  if (needs_no_turn(lane, task)) {
     refused_.push_back({lanes_.at(session), std::move(task)});
     look_again();
     return;
@@ -171,7 +171,6 @@ void Runner::rest(const Resting& resting) {
 
 void Runner::close(SessionId session) {
   std::deque<Task> dropped;  // Freed outside of the lock.
-  std::vector<Refused> refused;
   MutexLock lock(mutex_);
   const auto at = lanes_.find(session);
   if (at == lanes_.end()) return;
@@ -181,7 +180,7 @@ void Runner::close(SessionId session) {
   std::erase(resting_, at->second);
   std::erase_if(refused_, [&](Refused& each) {
     if (each.lane != at->second) return false;
-    refused.push_back(std::move(each));
+    dropped.push_back(std::move(each.task));
     return true;
   });
   closed_.push_back(std::move(at->second));

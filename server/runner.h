@@ -62,8 +62,8 @@ class Runner {
   ~Runner();
 
   void open(SessionId session, std::string_view tenant);
-  // Queues a job behind the session's earlier ones. One that is refused (Work::refused) is answered
-  // as soon as they have ended and a chunk is over: it needs no turn.
+  // Queues a job behind the session's earlier ones. One that is refused (Work::refused) needs no
+  // turn if there are none and it brings no bytes: it is answered when the chunk that runs is over.
   void submit(SessionId session, Task task);
   // Runs the job here and now if the device is idle and nobody waits for it; else nothing happens.
   // What there is to report is appended to `reports`.
@@ -157,8 +157,9 @@ class Runner {
   using Lanes = std::span<const std::shared_ptr<Lane>>;
   void run_chunk(Lanes lanes);
   void begin(Lane& lane, uint64_t now);
-  // If it cannot end by its deadline, it will not go on.
-  void drop_if_late(Begun& job, uint64_t now);
+  // If it cannot end by its deadline, it is refused.
+  void refuse_if_late(Task& task, uint64_t now);
+  [[nodiscard]] bool needs_no_turn(const Lane& lane, const Task& task) const REQUIRES(mutex_);
   void answer(Refused& refused);
   // What the chunk did: each pays an equal share of the time.
   void finish(Lanes lanes, uint64_t used_ns, uint64_t now);

@@ -15,22 +15,32 @@ void Runner::begin(Lane& lane, uint64_t now) {
   job.reporter = std::make_shared<Reporter>(lane.session, job.task,
                                             [this](Report report) { publish(std::move(report)); });
   job.begin_ns = now;
+  refuse_if_late(job.task, now);
 }
 
-void Runner::drop_if_late(Begun& job, uint64_t now) {
-  Task& task = job.task;
+void Runner::refuse_if_late(Task& task, uint64_t now) {
   if (task.deadline_ns == sched::kNever || task.work.refused != nullptr) return;
-  const uint64_t left_ns = task.doubted_ns - std::min(task.doubted_ns, job.used_ns);
-  if (now <= task.deadline_ns && left_ns <= task.deadline_ns - now) return;
-  task.work.refused = late_at_its_turn(left_ns, task.deadline_ns, now);
+  if (now <= task.deadline_ns && task.doubted_ns <= task.deadline_ns - now) return;
+  task.work.refused = late_at_its_turn(task.doubted_ns, task.deadline_ns, now);
   late_.fetch_add(1, std::memory_order_relaxed);
 }
 
+bool Runner::needs_no_turn(const Lane& lane, const Task& task) const {
+  return task.work.refused != nullptr && lane.is_through() && task.staged_bytes == 0 &&
+         task.inline_bytes == 0 && !queue_.is_paused(lane.session) && !device_.works_on_its_own();
+}
+
 void Runner::answer(Refused& refused) {
-  Reporter reporter(refused.lane->session, refused.task,
+  const uint64_t begin_ns = now_ns();
+  Lane& lane = *refused.lane;
+  Reporter reporter(lane.session, refused.task,
                     [this](Report report) { publish(std::move(report)); });
-  refused.lane->replay->run_whole(refused.task.work, reporter);
-  refused.task.work = {};
+  lane.replay->run_whole(refused.task.work, reporter);
+  {
+    MutexLock lock(mutex_);
+    charge(lane.session, now_ns() - begin_ns);
+  }
+  refused.task = {};
   publish(*reporter.take_last(nullptr));
 }
 
@@ -39,7 +49,6 @@ void Runner::run_chunk(Lanes lanes) {
   members_.clear();
   for (const auto& lane : lanes) {
     begin(*lane, begin_ns);
-    drop_if_late(*lane->begun, begin_ns);
     members_.push_back({.replay = lane->replay.get(),
                         .work = &lane->begun->task.work,
                         .sink = lane->begun->reporter.get()});

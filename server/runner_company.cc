@@ -12,7 +12,7 @@ constexpr uint64_t kMix = 0x9e3779b97f4a7c15;
 }  // namespace
 
 uint64_t Runner::company_of(const Task& task) const {
-  if (lockstep_ < 2) return 0;
+  if (lockstep_ < 2 || task.work.refused != nullptr) return 0;
   const bool infers = task.phase == JobPhase::kDecode || task.phase == JobPhase::kInference;
   if (!infers || task.size.rows == 0 || task.size.rows > kDecodeRowsMax) return 0;
   const uint64_t bytes = task.run_time->shared_bytes_name.load(std::memory_order_relaxed);

@@ -128,6 +128,7 @@ void Server::set_tenants(TenantTable tenants) {
     runner_.set_terms(name, tenant.terms);
     Admission::Queue& queue = admission_.queue(name);
     queue.jobs_max = tenant.queue_max;
+    queue.best_effort = tenant.terms.ceiling == sched::Class::kBestEffort;
     queue.rates.set(tenant.rates, now);
     Account& account = Account::of(name);
     account.set_limit(Tier::kDevice, tenant.device_memory_bytes);

@@ -9,6 +9,7 @@
 
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -106,7 +107,7 @@ class Session final : public transport::FrameSink {
   [[nodiscard]] bool may_run_here(const Task& task) const;
   // Of the job that comes now: what admission is told of it,
   [[nodiscard]] Admission::Entrant entrant(const Task& task) const;
-  // when its deadline is, and whether it can be met: if not, it will not run.
+  // and whether its deadline can be met: if not, no operator of it will run.
   void set_deadline(Task& task);
 
   void send_answer(Report& report);
@@ -118,7 +119,7 @@ class Session final : public transport::FrameSink {
   // True: too many jobs wait for one more, and the client was told when to come again. If that
   // would be too late for it, the job is let in, and will not run.
   bool refuse();
-  void note_arrival();
+  void note_arrival(uint32_t job);
   void begin_epoch();
   void release_jobs();
 
@@ -148,9 +149,14 @@ class Session final : public transport::FrameSink {
   uint64_t hints_second_ = 0;  // which one it is, and how many hints came in it
   uint32_t hints_in_second_ = 0;
 
-  uint64_t arrived_job_ = 0;    // The last that came,
-  uint64_t arrived_ns_ = 0;     // when it came first,
-  uint32_t late_after_ms_ = 0;  // and for how long there is no place for it; 0: there is.
+  // When jobs came first, and until when they are to end: of the next one and those behind it,
+  // which may come again.
+  struct Arrival {
+    uint64_t ns = 0;
+    uint64_t deadline_ns = 0;  // sched::kNever: there is none.
+  };
+  std::vector<Arrival> arrivals_;
+  std::optional<Admission::Refusal> late_;  // There is no place in time for the one that comes.
 
   uint64_t trains_until_job_ = 0;  // Until then a job that shows nothing else trains, too.
 

@@ -2,6 +2,7 @@
 // A session's jobs: what is checked before one is let in, and where it runs.
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "serialization/base/limits.h"
@@ -18,6 +19,13 @@ constexpr uint64_t kSlowHereNs = 1'000'000;  // A job that ran here and should n
 constexpr uint64_t kJobsAwayAfterSlow = 100;
 constexpr uint32_t kResyncsMax = UINT16_MAX;
 constexpr uint64_t kJobsOfATraining = 64;  // A step may be several plans, and not all go back.
+
+// What a deadline can refuse.
+bool has_operators(const graph::Plan& plan) {
+  return std::ranges::any_of(plan.entries, [](const graph::Entry& entry) {
+    return entry.kind == graph::EntryKind::kOp || entry.kind == graph::EntryKind::kDeferredOp;
+  });
+}
 
 Error invalid(std::string text) { return {ErrorCode::kInvalid, std::move(text)}; }
 Error exhausted(std::string text) { return {ErrorCode::kExhausted, std::move(text)}; }
@@ -42,7 +50,10 @@ Session::Place Session::receive_payload_frame(const transport::FrameHeader& head
 template <typename Message>
 Session::Place Session::job(const Message& message, uint64_t payload_bytes) {
   const auto ahead = static_cast<int16_t>(message.epoch - epoch_);
-  if (ahead < 0) return std::span<std::byte>();  // Sent before the Resync was read.
+  if (ahead < 0) {  // Sent before the Resync or the Refused was read.
+    note_arrival(message.job);
+    return std::span<std::byte>();
+  }
   if (ahead > 0) {
     return invalid("job: epoch " + std::to_string(message.epoch) + " has not begun");
   }
@@ -54,7 +65,7 @@ Session::Place Session::job(const Message& message, uint64_t payload_bytes) {
     return exhausted("job " + std::to_string(message.job) + ": " +
                      std::to_string(progress_.in_flight()) + " jobs are in flight");
   }
-  note_arrival();
+  note_arrival(message.job);
   if (refuse()) return std::span<std::byte>();
   DJINN_TRY(auto decoded, plans_.decode(message));
   if (decoded) return prepare(std::move(*decoded), payload_bytes);
@@ -73,13 +84,11 @@ void Session::resync() {
 bool Session::refuse() {
   RateLimits& rates = place_.queue->rates;
   if (rates.limits_device_time()) rates.note(house_.runner.use_of(tenant_), last_frame_ns_);
-  const uint64_t waited_ns = last_frame_ns_ - arrived_ns_;
-  const uint64_t patience_ns = hints_.deadline_ns == 0
-                                   ? UINT64_MAX
-                                   : hints_.deadline_ns - std::min(hints_.deadline_ns, waited_ns);
+  const uint64_t deadline_ns = arrivals_.front().deadline_ns;
+  const uint64_t patience_ns = deadline_ns - std::min(deadline_ns, last_frame_ns_);
   const auto refusal = house_.admission.refuse(place_, last_frame_ns_, patience_ns);
-  late_after_ms_ = refusal && refusal->late ? refusal->retry_after_ms : 0;
-  if (!refusal || refusal->late) return false;
+  late_ = refusal && refusal->late ? refusal : std::nullopt;
+  if (!refusal || late_) return false;
   spdlog::debug("session={} tenant={}: job {} is refused for {} ms", id_.value, tenant_,
                 progress_.next().value, refusal->retry_after_ms);
   begin_epoch();
@@ -91,9 +100,13 @@ bool Session::refuse() {
   return true;
 }
 
-void Session::note_arrival() {
-  const uint64_t job = progress_.next().value;
-  if (std::exchange(arrived_job_, job) != job) arrived_ns_ = last_frame_ns_;
+// Jobs come in order, and one that is sent again is what it was before.
+void Session::note_arrival(uint32_t job) {
+  const uint32_t ahead = job - wire(progress_.next());
+  if (ahead != arrivals_.size() || ahead >= kJobsInFlightMax) return;
+  const uint64_t deadline_ns =
+      hints_.deadline_ns == 0 ? sched::kNever : last_frame_ns_ + hints_.deadline_ns;
+  arrivals_.push_back({.ns = last_frame_ns_, .deadline_ns = deadline_ns});
 }
 
 Admission::Entrant Session::entrant(const Task& task) const {
@@ -102,18 +115,27 @@ Admission::Entrant Session::entrant(const Task& task) const {
           .refused = task.work.refused != nullptr};
 }
 
-// What is expected counts only where others are in the way: a wrong expectation would else be never
-// put right, as nothing would run.
+// What is expected of it counts only where others are in the way, and not each time.
 void Session::set_deadline(Task& task) {
-  if (hints_.deadline_ns == 0) return;
-  task.deadline_ns = arrived_ns_ + hints_.deadline_ns;
+  const Arrival arrival = arrivals_.front();
+  arrivals_.erase(arrivals_.begin());
+  if (arrival.deadline_ns == sched::kNever || !has_operators(*task.work.plan)) return;
+  task.deadline_ns = arrival.deadline_ns;
   const uint64_t wait_ns = house_.admission.wait_ns(place_, entrant(task));
-  task.doubted_ns = wait_ns == 0 ? 0 : task.expected_ns;
-  if (late_after_ms_ == 0 && last_frame_ns_ + wait_ns + task.doubted_ns <= task.deadline_ns) return;
+  const uint64_t left_ns = task.deadline_ns - std::min(task.deadline_ns, last_frame_ns_);
+  if (!late_ && wait_ns <= left_ns) {
+    task.doubted_ns = wait_ns == 0 ? 0 : task.expected_ns;
+    if (task.doubted_ns <= left_ns - wait_ns) return;
+    if (!task.knowledge->may_refuse()) {
+      task.doubted_ns = 0;
+      return;
+    }
+  }
   task.work.refused = too_late({.wait_ns = wait_ns,
                                 .expected_ns = task.expected_ns,
-                                .deadline_ns = hints_.deadline_ns,
-                                .retry_after_ms = late_after_ms_});
+                                .deadline_ns = task.deadline_ns - arrival.ns,
+                                .retry_after_ms = late_ ? late_->retry_after_ms : 0,
+                                .rate = late_ && late_->rate});
 }
 
 void Session::begin_epoch() {
@@ -169,7 +191,7 @@ bool Session::may_run_here(const Task& task) const {
 }
 
 void Session::submit(Task task) {
-  const bool here = may_run_here(task) || (task.work.refused != nullptr && progress_.idle());
+  const bool here = may_run_here(task);
   progress_.receive();
   house_.admission.add(place_, entrant(task), last_frame_ns_);
   hints_.rest = Rest::kNone;

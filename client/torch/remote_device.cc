@@ -76,6 +76,12 @@ Enum word(const char* name, uint8_t max, Enum otherwise, const Text& text) {
   TORCH_CHECK(false, "djinn: ", name, "=", given, " is none of", all);
 }
 
+uint32_t deadline_ms(std::chrono::milliseconds deadline) {
+  TORCH_CHECK(deadline.count() >= 0 && deadline.count() <= kDeadlineMsMax, "djinn: a deadline of ",
+              deadline.count(), " ms is not between 0 (none) and ", kDeadlineMsMax);
+  return static_cast<uint32_t>(deadline.count());
+}
+
 // Fields that were left at their defaults take what the environment says.
 Options with_environment(Options options) {
   const Options defaults;
@@ -104,13 +110,8 @@ Options with_environment(Options options) {
   }
   const char* const share = environment("DJINN_SHARE");
   if (share != nullptr && std::strcmp(share, "0") == 0) options.share = false;
+  (void)deadline_ms(options.deadline);
   return options;
-}
-
-uint32_t deadline_ms(std::chrono::milliseconds deadline) {
-  TORCH_CHECK(deadline.count() >= 0 && deadline.count() <= kDeadlineMsMax, "djinn: a deadline of ",
-              deadline.count(), " ms is not between 0 (none) and ", kDeadlineMsMax);
-  return static_cast<uint32_t>(deadline.count());
 }
 
 std::string program_name() {
@@ -346,16 +347,16 @@ void RemoteDevice::connect() {
                      .connect_timeout = options_.connect_timeout,
                      .silence_timeout = options_.timeout});
   if (!opened) raise(opened.error());
-  session_ = std::move(opened).value();
+  auto session = std::move(opened).value();
   said_ = {.phase = job_phase(options_.phase),
            .urgency = urgency_of(options_.priority),
            .deadline_ms = deadline_ms(options_.deadline)};
-  if (said_.phase == JobPhase::kUnknown && said_.urgency == Urgency::kUnknown &&
-      said_.deadline_ms == 0) {
-    return;
+  if (said_.phase != JobPhase::kUnknown || said_.urgency != Urgency::kUnknown ||
+      said_.deadline_ms != 0) {
+    const auto hinted = session->hint(said_);
+    if (!hinted) raise(hinted.error());
   }
-  const auto hinted = session_->hint(said_);
-  if (!hinted) raise(hinted.error());
+  session_ = std::move(session);
 }
 
 Session& RemoteDevice::session() {

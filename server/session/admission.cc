@@ -10,6 +10,11 @@ namespace {
 
 constexpr uint64_t kTypicalShare = 16;  // A job moves what is typical by a sixteenth.
 
+// a * n, or `most` if that is less.
+uint64_t product(uint64_t a, uint64_t n, uint64_t most) {
+  return n != 0 && a > most / n ? most : std::min(most, a * n);
+}
+
 uint32_t to_ms(uint64_t ns) {
   return static_cast<uint32_t>(std::clamp<uint64_t>(ns / 1'000'000, 1, uint64_t{kRetryAfterMsMax}));
 }
@@ -41,11 +46,11 @@ std::optional<Admission::Refusal> Admission::refuse(const Place& place, uint64_t
   const uint32_t rate_ms = wait.ns == 0 ? 0 : to_ms(wait.ns + 999'999);  // Not earlier.
   const uint32_t retry_after_ms = std::max(full ? full->retry_after_ms : 0, rate_ms);
   if (uint64_t{retry_after_ms} * 1'000'000 > patience_ns) {
-    return Refusal{.retry_after_ms = retry_after_ms, .late = true};
+    return Refusal{.retry_after_ms = retry_after_ms, .late = true, .rate = !full};
   }
   if (!full) ++queue.rate_refusals;
   ++(refusals_.*(full ? full->reason : reason_of(wait.of)));
-  return Refusal{.retry_after_ms = retry_after_ms};
+  return Refusal{.retry_after_ms = retry_after_ms, .rate = !full};
 }
 
 std::optional<Admission::Full> Admission::is_full(const Place& place) const {
@@ -55,18 +60,24 @@ std::optional<Admission::Full> Admission::is_full(const Place& place) const {
   const bool all = jobs_ >= jobs_max_ && queue.jobs >= jobs_max_ / tenants;
   if (!own && !all) return std::nullopt;
   const uint64_t part = own ? queue.jobs_max : jobs_max_ / tenants;
-  const uint64_t sessions = queue.sessions + (place.counted.empty() ? 1 : 0);
-  if (place.counted.size() < part / sessions) return std::nullopt;
+  const uint64_t sessions = queue.sessions + (place.jobs == 0 ? 1 : 0);
+  if (place.jobs < part / sessions) return std::nullopt;
   return Full{.retry_after_ms = retry_after_ms(queue, own),
               .reason = own ? &Refusals::tenant_queue : &Refusals::queue};
 }
 
 uint64_t Admission::wait_ns(const Place& place, const Entrant& entrant) const {
   const Queue& queue = *place.queue;
-  const uint64_t own_ns = entrant.prompt ? queue.prompt_ns : queue.expected_ns;
-  const uint64_t all_ns = entrant.prompt ? prompt_ns_ : expected_ns_;
+  const bool prompt = entrant.prompt && !queue.best_effort;
+  const uint64_t tenant_ns = std::max(prompt ? queue.prompt_ns : queue.expected_ns,
+                                      place.expected_ns);  // Its own run before it in any case.
+  const uint64_t all_ns = std::max(prompt ? prompt_ns_ : expected_ns_, tenant_ns);
+  const uint64_t other_sessions = queue.sessions - (place.jobs == 0 ? 0 : 1);
   const uint64_t other_tenants = tenants_ - (queue.jobs == 0 ? 0 : 1);
-  return own_ns + std::min(all_ns - own_ns, (own_ns + entrant.expected_ns) * other_tenants);
+  const uint64_t own_ns = place.expected_ns + entrant.expected_ns;
+  const uint64_t beside_ns = product(own_ns, other_sessions, tenant_ns - place.expected_ns);
+  const uint64_t others_ns = product(own_ns + beside_ns, other_tenants, all_ns - tenant_ns);
+  return place.expected_ns + beside_ns + others_ns;
 }
 
 // Half of its own jobs, where they are too many, and as much of everybody else's beside them; else
@@ -80,19 +91,24 @@ uint32_t Admission::retry_after_ms(const Queue& queue, bool own_limit) const {
 }
 
 void Admission::add(Place& place, const Entrant& entrant, uint64_t now_ns) {
-  place.queue->rates.take_request(now_ns);
-  Counted counted{.ns = entrant.expected_ns, .prompt = entrant.prompt};
-  if (entrant.refused) {
-    counted.ns = 0;
+  Queue& queue = *place.queue;
+  Counted counted{.ns = entrant.expected_ns,
+                  .prompt = entrant.prompt && !queue.best_effort,
+                  .refused = entrant.refused};
+  if (counted.refused) {
     ++refusals_.deadline;
-  } else if (counted.ns > 0) {
+    place.counted.push_back(counted);
+    return;
+  }
+  queue.rates.take_request(now_ns);
+  if (counted.ns > 0) {
     typical_ns_ += counted.ns / kTypicalShare - typical_ns_ / kTypicalShare;
   } else {
     counted.ns = typical_ns_;
   }
-  Queue& queue = *place.queue;
-  if (place.counted.empty()) ++queue.sessions;
   place.counted.push_back(counted);
+  place.expected_ns += counted.ns;
+  if (place.jobs++ == 0) ++queue.sessions;
   if (queue.jobs++ == 0) ++tenants_;
   ++jobs_;
   queue.expected_ns += counted.ns;
@@ -106,7 +122,9 @@ void Admission::end(Place& place) {
   Queue& queue = *place.queue;
   const Counted counted = place.counted.front();
   place.counted.pop_front();
-  if (place.counted.empty()) --queue.sessions;
+  if (counted.refused) return;
+  place.expected_ns -= counted.ns;
+  if (--place.jobs == 0) --queue.sessions;
   if (--queue.jobs == 0) --tenants_;
   --jobs_;
   queue.expected_ns -= counted.ns;

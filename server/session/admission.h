@@ -46,6 +46,7 @@ class Admission {
     uint64_t prompt_ns = 0;    // of this, by jobs that are not best-effort
     uint64_t jobs_max = 0;     // 0: no limit of its own
     uint64_t sessions = 0;     // that have some of the jobs
+    bool best_effort = false;  // All its jobs are.
     RateLimits rates = {};
     uint64_t rate_refusals = 0;
   };
@@ -53,14 +54,18 @@ class Admission {
   struct Counted {
     uint64_t ns = 0;
     bool prompt = false;
+    bool refused = false;  // It is in nobody's way.
   };
   struct Place {
     Queue* queue = nullptr;
     std::deque<Counted> counted = {};
+    uint64_t jobs = 0;         // of these, that were not refused
+    uint64_t expected_ns = 0;  // of device time, by these
   };
   struct Refusal {
     uint32_t retry_after_ms = 0;  // 1 to kRetryAfterMsMax
     bool late = false;            // Then it would be too late.
+    bool rate = false;            // For its tenant's rates; else a queue is full.
   };
   // A job as it is let in.
   struct Entrant {
@@ -77,10 +82,11 @@ class Admission {
   // should have run, or its tenant may have more by its rates. `patience_ns`: until its deadline.
   [[nodiscard]] std::optional<Refusal> refuse(const Place& place, uint64_t now_ns,
                                               uint64_t patience_ns = UINT64_MAX);
-  // How long what is there could keep the device from the job, if tenants have equal parts and
-  // best-effort jobs stand back for others: the least that most policies promise. 0: nothing is.
+  // How long what is there could keep the device from the job, if tenants have equal parts, and so
+  // have sessions of one, and best-effort jobs stand back for others': the least that most policies
+  // promise. 0: nothing is. What has begun counts as a whole, and so do jobs of paused sessions.
   [[nodiscard]] uint64_t wait_ns(const Place& place, const Entrant& entrant) const;
-  // A job came.
+  // A job came. One that is refused is only remembered until its end: it takes no place.
   void add(Place& place, const Entrant& entrant, uint64_t now_ns);
   // The oldest one has ended.
   void end(Place& place);

@@ -11,6 +11,7 @@ namespace {
 
 constexpr double kFade = 0.9;        // What a point counts when the next has come.
 constexpr double kSpreadMin = 1e-6;  // of units, relative and squared: less says nothing of a slope
+constexpr uint64_t kProbedEvery = 16;
 constexpr uint64_t kTimedEvery = 16;  // The first jobs are slow for other reasons.
 constexpr uint64_t kTimedFirst = 2;
 
@@ -41,6 +42,11 @@ double Fit::at(double units) const {
 uint64_t PlanKnowledge::expected_ns(const JobSize& size) const {
   const MutexLock lock(mutex_);
   return static_cast<uint64_t>(fit_.at(static_cast<double>(size.units())));
+}
+
+bool PlanKnowledge::may_refuse() {
+  const MutexLock lock(mutex_);
+  return ++doubted_ % kProbedEvery != 0;
 }
 
 bool PlanKnowledge::times_operators() const {

@@ -55,6 +55,9 @@ class PlanKnowledge {
   [[nodiscard]] const PlanFacts& facts() const { return facts_; }
   // 0: nobody knows yet.
   [[nodiscard]] uint64_t expected_ns(const JobSize& size) const;
+  // A job is not to run for what is expected of it alone. True, except now and then: an expectation
+  // that is wrong would else stand for ever.
+  [[nodiscard]] bool may_refuse();
   // The next job's operators are to be timed, one by one.
   [[nodiscard]] bool times_operators() const;
   void ran(const JobSize& size, uint64_t expected_ns, uint64_t used_ns);
@@ -67,6 +70,7 @@ class PlanKnowledge {
   mutable Mutex mutex_;
   Fit fit_ GUARDED_BY(mutex_);
   uint64_t jobs_ GUARDED_BY(mutex_) = 0;
+  uint64_t doubted_ GUARDED_BY(mutex_) = 0;
   uint64_t used_ns_ GUARDED_BY(mutex_) = 0;
   JobSize last_ GUARDED_BY(mutex_);
   uint64_t last_ns_ GUARDED_BY(mutex_) = 0;

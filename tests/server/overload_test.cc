@@ -25,13 +25,6 @@ TestServer::Options options(uint64_t queue_max, server::TenantTable tenants = {}
   return out;
 }
 
-// Goes on as the server says.
-void begin_epoch(Guest& guest, const codec::Refused& refused) {
-  guest.client.forget_plans();
-  guest.client.next_job = refused.job;
-  guest.client.epoch = refused.epoch;
-}
-
 server::ServerReport report(TestServer& server) {
   auto out = server.report(milliseconds(5000));
   return out ? *out : server::ServerReport{};
@@ -68,7 +61,7 @@ TEST(Overload, AJobTooManyIsRefusedBeforeAnythingIsDoneForItAndRunsWhenItComesAg
     const auto answer = guest.client.receive_answer();
     ASSERT_TRUE(answer && answer->kind == FrameKind::kFetched) << i;
   }
-  begin_epoch(guest, refused);
+  guest.begin_epoch(refused);
   EXPECT_EQ(guest.sleep(1), job);
   const auto again = guest.client.receive_answer();
   ASSERT_TRUE(again && again->kind == FrameKind::kFetched);
@@ -164,7 +157,7 @@ TEST(Overload, EpochsBeginAgainBehindTheLast) {
     const auto frame = guest.client.receive_answer();
     ASSERT_TRUE(frame && frame->kind == FrameKind::kRefused) << i;
     ASSERT_EQ(frame->as<codec::Refused>().epoch, static_cast<uint16_t>(i));
-    begin_epoch(guest, frame->as<codec::Refused>());
+    guest.begin_epoch(frame->as<codec::Refused>());
   }
   server.device.asleep = false;
   for (int i = 0; i < 2; ++i) ASSERT_TRUE(guest.client.receive_answer());

@@ -51,13 +51,8 @@ struct Persistent {
       ++refusals;
       told_ms += refused.retry_after_ms;
       std::this_thread::sleep_for(milliseconds(refused.retry_after_ms));
-      begin_epoch(guest, refused);
+      guest.begin_epoch(refused);
     }
-  }
-  static void begin_epoch(Guest& guest, const codec::Refused& refused) {
-    guest.client.forget_plans();
-    guest.client.next_job = refused.job;
-    guest.client.epoch = refused.epoch;
   }
   bool answered = false;
   uint32_t refusals = 0;
@@ -121,7 +116,7 @@ TEST(Rates, BytesPerSecondCountBothWays) {
   EXPECT_EQ(server.report(kPatience).value().refusals.bytes, 1U);
 
   change(server, {});
-  Persistent::begin_epoch(alice, sent);
+  alice.begin_epoch(sent);
   alice.client.submit([&](graph::PlanWriter& writer) {
     record_upload(writer, large, graph::UploadForm::kStream);
     record_fetch(writer, alice.tensor);
@@ -192,7 +187,7 @@ TEST(Rates, AChangeHoldsAtOnceForSessionsThatAreThere) {
   const codec::Refused second = refused(alice);
   EXPECT_EQ(second.retry_after_ms, 60'000U);
   change(server, {});
-  Persistent::begin_epoch(alice, second);
+  alice.begin_epoch(second);
   EXPECT_EQ(Persistent(alice).refusals, 0U);
 }
 

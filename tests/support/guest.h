@@ -45,6 +45,13 @@ struct Guest {
     });
   }
 
+  // What was refused, and what came behind it, is to be sent again.
+  void begin_epoch(const codec::Refused& refused) {
+    client.forget_plans();
+    client.next_job = refused.job;
+    client.epoch = refused.epoch;
+  }
+
   static inline const std::vector<float> kTensor{1, 2};
   WireClient client;
   Tensor tensor;

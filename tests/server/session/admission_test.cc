@@ -98,5 +98,71 @@ TEST(Admission, CountsAJobThatNobodyKnowsAsATypicalOne) {
   EXPECT_NEAR(static_cast<double>(alice.queue->expected_ns), 8.0 * kMs, 0.1 * kMs);
 }
 
+TEST(Admission, AJobWaitsForItsSessionsOwnAndForEqualPartsOfOthers) {
+  Admission admission(1000);
+  Admission::Place mine{&admission.queue("alice")};
+  Admission::Place sister{&admission.queue("alice")};
+  Admission::Place bob{&admission.queue("bob")};
+  const Admission::Entrant job{.expected_ns = 10 * kMs};
+  EXPECT_EQ(admission.wait_ns(mine, job), 0U);
+  for (int i = 0; i < 100; ++i) admission.add(bob, {.expected_ns = kMs}, 0);
+  EXPECT_EQ(admission.wait_ns(mine, job), 10 * kMs) << "while it runs, as much of his";
+  for (int i = 0; i < 100; ++i) admission.add(sister, {.expected_ns = kMs}, 0);
+  EXPECT_EQ(admission.wait_ns(mine, job), (10 + 20) * kMs)
+      << "her other session's, his beside both";
+  admission.add(mine, {.expected_ns = 5 * kMs}, 0);
+  EXPECT_EQ(admission.wait_ns(mine, job), (5 + 15 + 30) * kMs);
+  for (int i = 0; i < 95; ++i) admission.end(sister);
+  for (int i = 0; i < 98; ++i) admission.end(bob);
+  EXPECT_EQ(admission.wait_ns(mine, job), (5 + 5 + 2) * kMs) << "and not more than there is";
+}
+
+TEST(Admission, BestEffortJobsAreInTheWayOfBestEffortOnesAndOfTheirOwnSession) {
+  Admission admission(1000);
+  Admission::Place mine{&admission.queue("alice")};
+  Admission::Place bob{&admission.queue("bob")};
+  for (int i = 0; i < 100; ++i) admission.add(bob, {.expected_ns = kMs, .prompt = false}, 0);
+  EXPECT_EQ(admission.wait_ns(mine, {.expected_ns = 7 * kMs}), 0U);
+  EXPECT_EQ(admission.wait_ns(mine, {.expected_ns = 7 * kMs, .prompt = false}), 7 * kMs);
+  mine.queue->best_effort = true;
+  EXPECT_EQ(admission.wait_ns(mine, {.expected_ns = 7 * kMs}), 7 * kMs) << "whatever it asks for";
+  mine.queue->best_effort = false;
+  admission.add(mine, {.expected_ns = 3 * kMs, .prompt = false}, 0);
+  EXPECT_EQ(admission.wait_ns(mine, {.expected_ns = 7 * kMs}), 3 * kMs);
+}
+
+TEST(Admission, ARefusedJobTakesNoPlaceAndNoRequest) {
+  Admission admission(2);
+  Admission::Place alice{&admission.queue("alice")};
+  alice.queue->rates.set({.requests = 1}, 0);
+  for (int i = 0; i < 10; ++i) admission.add(alice, {.expected_ns = kMs, .refused = true}, 0);
+  EXPECT_EQ(admission.jobs(), 0U);
+  EXPECT_EQ(admission.refusals().deadline, 10U);
+  EXPECT_EQ(admission.wait_ns(alice, {.expected_ns = kMs}), 0U);
+  ASSERT_FALSE(admission.refuse(alice, 0));
+  admission.add(alice, {.expected_ns = kMs}, 0);
+  EXPECT_TRUE(admission.refuse(alice, 0)->rate);
+  for (int i = 0; i < 11; ++i) {
+    EXPECT_EQ(admission.jobs(), 1U) << "the last ends last";
+    admission.end(alice);
+  }
+  EXPECT_EQ(admission.jobs(), 0U);
+  EXPECT_EQ(alice.queue->sessions, 0U);
+  EXPECT_EQ(alice.queue->expected_ns, 0U);
+  EXPECT_EQ(alice.expected_ns, 0U);
+}
+
+TEST(Admission, WhoHasNoTimeToComeAgainIsLate) {
+  Admission admission(1);
+  Admission::Place alice{&admission.queue("alice")};
+  admission.add(alice, {.expected_ns = 100 * kMs}, 0);
+  EXPECT_FALSE(admission.refuse(alice, 0, 50 * kMs)->late);
+  const auto late = admission.refuse(alice, 0, 49 * kMs);
+  EXPECT_TRUE(late->late);
+  EXPECT_FALSE(late->rate);
+  EXPECT_EQ(late->retry_after_ms, 50U);
+  EXPECT_EQ(admission.refusals().queue, 1U) << "who is late is counted when it is let in";
+}
+
 }  // namespace
 }  // namespace djinn::server
