@@ -67,6 +67,8 @@ DJINN_API void hint(Phase phase,
 // says so at once: a read throws c10::Error, which says when to try again, and whatever was to be
 // made or changed is an error, too; everything else of the session stays as it is. A step that is
 // sent to make its results in place (a cache) is lost with its deadline: begin that request anew.
+// The server hears of it with the next work that is sent; a change for each of more than 1000
+// pieces of work a second ends the session.
 DJINN_API void set_deadline(std::chrono::milliseconds deadline, int device = 0);
 
 // Ends calls that wait for an answer (they throw c10::Error); sessions and tensors stay as they

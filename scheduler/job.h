@@ -32,6 +32,7 @@ struct JobInfo {
   uint64_t move_ns = 0;           // until what it uses and is not on the device would be there
   Class wanted = Class::kInteractive;
   uint64_t company = 0;  // Jobs with the same one may run together; 0: it runs alone.
+  uint64_t step_ns = 0;  // So long the session's last such job took, with all that ran beside it.
 };
 
 // When a job is due: its deadline, or ten seconds after it came if it has none. So whoever waits

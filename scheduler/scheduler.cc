@@ -127,8 +127,13 @@ void Scheduler::call_late(uint64_t company, uint64_t now_ns) {
 
 void Scheduler::call_overdue(uint64_t now_ns) {
   for (auto& [session, lane] : lanes_) {
-    if (lane.late && now_ns - lane.late_since_ns >= kLateMaxNs) offer(lane, now_ns);
+    if (lane.late && overdue(lane, now_ns)) offer(lane, now_ns);
   }
+}
+
+bool Scheduler::overdue(const Lane& lane, uint64_t now_ns) {
+  const uint64_t step_ns = lane.job().step_ns;
+  return now_ns - lane.late_since_ns >= std::max(kLateNs, step_ns + step_ns / 2);
 }
 
 void Scheduler::charge(SessionId session, uint64_t used_ns) {
@@ -170,6 +175,13 @@ void Scheduler::done(SessionId session, uint64_t now_ns) {
     offer(lane, now_ns);
   }
   call_late(company, now_ns);
+}
+
+void Scheduler::answered(SessionId session, uint64_t used_ns) {
+  const auto at = lanes_.find(session);
+  if (at == lanes_.end()) return;
+  ++at->second.tenant->jobs;
+  charge(session, used_ns);
 }
 
 void Scheduler::ran(SessionId session, const JobInfo& job, uint64_t used_ns, uint64_t now_ns) {
@@ -281,8 +293,8 @@ void Scheduler::offer(Lane& lane, uint64_t now_ns) {
   const uint64_t company = lane.begun ? 0 : lane.job().company;
   const bool was_late = std::exchange(lane.late, false);
   if (was_late) --late_;
-  const bool overdue = was_late && now_ns - lane.late_since_ns >= kLateMaxNs;
-  if (company != 0 && !overdue && amid(company, lane.in_class)) {
+  const bool waited = was_late && overdue(lane, now_ns);
+  if (company != 0 && !waited && amid(company, lane.in_class)) {
     if (!was_late) lane.late_since_ns = now_ns;
     lane.late = true;
     ++late_;

@@ -5,7 +5,8 @@
 // session waits, device time is charged to the session's tenant, a policy can be exchanged while
 // jobs wait. The jobs themselves are the caller's; here each is a JobInfo.
 // Jobs of one *company* (and one class) may run together: whoever comes while the company is amid
-// a step waits for the next one, so that they fall into step; kLateMaxNs at most.
+// a step waits for the next one, so that they fall into step; for one and a half such steps, or
+// kLateNs, at most: the step may itself wait for others.
 // Nothing is allocated by a decision (take, charge, yield, done).
 // Ownership: owns lanes, tenants and the policy. Threading: plain value; the owner locks.
 #pragma once
@@ -37,7 +38,7 @@ struct Decided {
 
 class Scheduler {
  public:
-  static constexpr uint64_t kLateMaxNs = 50'000'000;
+  static constexpr uint64_t kLateNs = 50'000'000;
   static constexpr size_t kDecisionsKept = 64;  // The oldest goes for each.
 
   explicit Scheduler(std::unique_ptr<Policy> policy) : policy_(std::move(policy)) {}
@@ -61,6 +62,8 @@ class Scheduler {
   // anew. From here on it goes on together with those that yield with the same `company`.
   void yield(SessionId session, uint64_t now_ns, uint64_t company = 0);
   void done(SessionId session, uint64_t now_ns);
+  // A job that never waited has ended without a turn.
+  void answered(SessionId session, uint64_t used_ns);
   // A job ran that never waited, since nobody else did.
   void ran(SessionId session, const JobInfo& job, uint64_t used_ns, uint64_t now_ns);
 
@@ -107,6 +110,7 @@ class Scheduler {
   // Whoever waits for the company's next step need not any more, unless it is still amid one.
   void call_late(uint64_t company, uint64_t now_ns);
   void call_overdue(uint64_t now_ns);
+  [[nodiscard]] static bool overdue(const Lane& lane, uint64_t now_ns);
   static void note_gap(Lane& lane, uint64_t now_ns);
   void note_rest(Lane& lane, uint64_t now_ns);
   void note(const Lane& lane, const Why& why, uint64_t now_ns);

@@ -271,7 +271,8 @@ Result<> reread(Server& server, const Device& device, const CommandLine& command
   DJINN_TRY(Settings next, load(command_line));
   DJINN_TRY(Access access, load_access(next));
   DJINN_CHECK(check_tenants(next.tenants, device, settings.tenant_memory_bytes));
-  server.change(next.tenants, std::move(access));
+  const bool has_file = !command_line.config_file.empty();  // Else what djinn-ctl changed stays.
+  server.change(has_file ? std::optional(next.tenants) : std::nullopt, std::move(access));
   server.look_for_models();
   settings.tenants = std::exchange(next.tenants, {});
   spdlog::info("the tokens and {} tenants were reread", settings.tenants.size());

@@ -52,11 +52,13 @@ void Runner::open(SessionId session, std::string_view tenant) {
 }
 
 sched::JobInfo Runner::job_info(const Lane& lane, const Task& task, uint64_t arrived_ns) const {
+  const uint64_t last_ns = task.run_time->last_ns.load(std::memory_order_relaxed);
   return {.arrived_ns = arrived_ns,
           .expected_ns = task.work.refused == nullptr ? task.expected_ns : 0,
           .deadline_ns = task.deadline_ns,
           .wanted = sched::class_of(lane.hints, task.phase),
-          .company = company_of(task)};
+          .company = company_of(task),
+          .step_ns = last_ns == UINT64_MAX ? 0 : last_ns};
 }
 
 void Runner::submit(SessionId session, Task task) {
@@ -64,6 +66,8 @@ void Runner::submit(SessionId session, Task task) {
   Lane& lane = *lanes_.at(session);
   lane.hints.rest = Rest::kNone;
   if (needs_no_turn(lane, task)) {
+    lane.answering = true;
+    gathering_.came(session, now_ns());
     refused_.push_back({lanes_.at(session), std::move(task)});
     look_again();
     return;
@@ -88,6 +92,7 @@ bool Runner::try_run(SessionId session, Task& task, std::vector<Report>& reports
   }
   Reporter reporter(session, task, [&](Report report) { reports.push_back(std::move(report)); });
   const uint64_t begin_ns = now_ns();
+  refuse_if_late(task, begin_ns);
   Chunk whole(nullptr, {.begin_ns = begin_ns, .timed = task.knowledge->times_operators()});
   while (!lane->replay->run(task.work, reporter, whole)) {
   }

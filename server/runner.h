@@ -63,7 +63,8 @@ class Runner {
 
   void open(SessionId session, std::string_view tenant);
   // Queues a job behind the session's earlier ones. One that is refused (Work::refused) needs no
-  // turn if there are none and it brings no bytes: it is answered when the chunk that runs is over.
+  // turn if there are none and nothing of it has a length but errors: it is answered when the chunk
+  // that runs is over.
   void submit(SessionId session, Task task);
   // Runs the job here and now if the device is idle and nobody waits for it; else nothing happens.
   // What there is to report is appended to `reports`.
@@ -124,6 +125,7 @@ class Runner {
     std::unique_ptr<Replay> replay;  // Used by whoever set busy_.
     std::deque<Task> tasks;
     bool amid = false;        // A job has begun and has not ended.
+    bool answering = false;   // A job that needs no turn is to be answered.
     bool move_known = false;  // The scheduler knows how far its first job's bytes are.
     sched::SessionHints hints;
 
@@ -161,7 +163,9 @@ class Runner {
   void refuse_if_late(Task& task, uint64_t now);
   [[nodiscard]] bool needs_no_turn(const Lane& lane, const Task& task) const REQUIRES(mutex_);
   void answer(Refused& refused);
-  // What the chunk did: each pays an equal share of the time.
+  // Equal parts of the time for the members that are not refused.
+  [[nodiscard]] std::vector<uint64_t> shares(uint64_t used_ns) const;
+  // What the chunk did: each pays its share of the time.
   void finish(Lanes lanes, uint64_t used_ns, uint64_t now);
   // Its job is not at its end: the scheduler chooses again.
   void give_way(const Lane& lane, uint64_t used_ns, uint64_t now, uint64_t group) REQUIRES(mutex_);

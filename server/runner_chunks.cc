@@ -8,6 +8,22 @@
 #include "server/session/deadline.h"
 
 namespace djinn::server {
+namespace {
+
+constexpr size_t kEntriesWithoutTurn = 1024;
+
+// Nobody waits long for it, if no operator of the plan runs: bytes neither come nor go.
+bool answers_only_errors(const graph::Plan& plan) {
+  return plan.entries.size() <= kEntriesWithoutTurn &&
+         std::ranges::all_of(plan.entries, [&plan](const graph::Entry& entry) {
+           if (entry.kind == graph::EntryKind::kUpload) return false;
+           if (entry.kind == graph::EntryKind::kResize) return false;
+           return entry.kind != graph::EntryKind::kFetch ||
+                  plan.slots[plan.operands[entry.operand].slot].fresh;
+         });
+}
+
+}  // namespace
 
 void Runner::begin(Lane& lane, uint64_t now) {
   Begun& job = *lane.begun;
@@ -16,6 +32,7 @@ void Runner::begin(Lane& lane, uint64_t now) {
                                             [this](Report report) { publish(std::move(report)); });
   job.begin_ns = now;
   refuse_if_late(job.task, now);
+  if (job.task.work.refused != nullptr) job.company = 0;
 }
 
 void Runner::refuse_if_late(Task& task, uint64_t now) {
@@ -26,8 +43,9 @@ void Runner::refuse_if_late(Task& task, uint64_t now) {
 }
 
 bool Runner::needs_no_turn(const Lane& lane, const Task& task) const {
-  return task.work.refused != nullptr && lane.is_through() && task.staged_bytes == 0 &&
-         task.inline_bytes == 0 && !queue_.is_paused(lane.session) && !device_.works_on_its_own();
+  return task.work.refused != nullptr && lane.is_through() && !lane.answering &&
+         !queue_.is_paused(lane.session) && !device_.works_on_its_own() &&
+         answers_only_errors(*task.work.plan);
 }
 
 void Runner::answer(Refused& refused) {
@@ -36,11 +54,14 @@ void Runner::answer(Refused& refused) {
   Reporter reporter(lane.session, refused.task,
                     [this](Report report) { publish(std::move(report)); });
   lane.replay->run_whole(refused.task.work, reporter);
+  refused.task = {};
   {
     MutexLock lock(mutex_);
-    charge(lane.session, now_ns() - begin_ns);
+    const uint64_t used_ns = now_ns() - begin_ns;
+    used_ns_ += used_ns;
+    queue_.answered(lane.session, used_ns);
+    lane.answering = false;
   }
-  refused.task = {};
   publish(*reporter.take_last(nullptr));
 }
 
@@ -70,14 +91,27 @@ void Runner::run_chunk(Lanes lanes) {
   finish(lanes, now - begin_ns, now);
 }
 
+std::vector<uint64_t> Runner::shares(uint64_t used_ns) const {
+  const auto runs = [](const Member& member) { return member.work->refused == nullptr; };
+  const auto some = static_cast<uint64_t>(std::ranges::count_if(members_, runs));
+  const bool all = some == 0 || some == members_.size();
+  const uint64_t count = all ? members_.size() : some;
+  std::vector<uint64_t> out;
+  uint64_t paid = 0;
+  for (const Member& member : members_) {
+    const bool pays = all || runs(member);
+    out.push_back(pays ? used_ns * (paid + 1) / count - used_ns * paid / count : 0);
+    paid += pays ? 1 : 0;
+  }
+  return out;
+}
+
 void Runner::finish(Lanes lanes, uint64_t used_ns, uint64_t now) {
   std::vector<std::optional<Report>> ended(lanes.size());
-  const auto share_ns = [&](size_t i) {
-    return used_ns * (i + 1) / lanes.size() - used_ns * i / lanes.size();
-  };
+  const std::vector<uint64_t> shares_ns = shares(used_ns);
   for (size_t i = 0; i < lanes.size(); ++i) {
     Begun& job = *lanes[i]->begun;
-    job.used_ns += share_ns(i);
+    job.used_ns += shares_ns[i];
     job.occupied_ns += used_ns;
     if (!members_[i].whole) continue;
     job.task.run_time->shared_bytes_name.store(lanes[i]->replay->shared_bytes_name(),
@@ -91,9 +125,9 @@ void Runner::finish(Lanes lanes, uint64_t used_ns, uint64_t now) {
     const uint64_t group = lanes.size() > 1 ? ++groups_ : 0;
     for (size_t i = 0; i < lanes.size(); ++i) {
       if (members_[i].whole) {
-        leave_lane(*lanes[i], ended[i].has_value(), share_ns(i), now);
+        leave_lane(*lanes[i], ended[i].has_value(), shares_ns[i], now);
       } else {
-        give_way(*lanes[i], share_ns(i), now, group);
+        give_way(*lanes[i], shares_ns[i], now, group);
       }
     }
   }

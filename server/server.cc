@@ -125,6 +125,8 @@ void Server::set_tenants(TenantTable tenants) {
   for (const auto& [name, was] : tenants_) tenants.try_emplace(name);  // Else what it had stays.
   const uint64_t now = now_ns();
   for (const auto& [name, tenant] : tenants) {
+    const auto was = tenants_.find(name);
+    if (was != tenants_.end() && was->second == tenant) continue;
     runner_.set_terms(name, tenant.terms);
     Admission::Queue& queue = admission_.queue(name);
     queue.jobs_max = tenant.queue_max;
@@ -137,10 +139,10 @@ void Server::set_tenants(TenantTable tenants) {
   tenants_ = std::move(tenants);
 }
 
-void Server::change(TenantTable tenants, Access access) {
+void Server::change(std::optional<TenantTable> tenants, Access access) {
   post([this, tenants = std::move(tenants), access = std::move(access)]() mutable {
     access_ = std::move(access);
-    set_tenants(std::move(tenants));
+    if (tenants) set_tenants(std::move(*tenants));
   });
 }
 

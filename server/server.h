@@ -75,9 +75,9 @@ class Server {
   // kInvalid; kDeadline as `report`: it may be changed later. Any other thread.
   Result<ServerReport> change_tenants(std::string changes, std::chrono::milliseconds patience);
 
-  // Who may come, and what tenants may have, from now on; sessions that are there go on. Any
-  // thread.
-  void change(TenantTable tenants, Access access);
+  // Who may come, and what tenants may have, from now on; sessions that are there go on. Without
+  // tenants those that are there stay as they are. Any thread.
+  void change(std::optional<TenantTable> tenants, Access access);
 
   // There may be other files in the folders of models now. Any thread.
   void look_for_models() { artifacts_.look_again(); }

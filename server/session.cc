@@ -192,6 +192,7 @@ void Session::flow() {
   if (slow != running_paused_) {
     running_paused_ = slow;
     house_.runner.pause(id_, slow);
+    house_.admission.pause(place_, slow);
     spdlog::debug("session={}: {}", id_.value,
                   slow ? "reads slowly, its jobs wait" : "its jobs go on");
   }

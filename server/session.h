@@ -119,6 +119,7 @@ class Session final : public transport::FrameSink {
   // True: too many jobs wait for one more, and the client was told when to come again. If that
   // would be too late for it, the job is let in, and will not run.
   bool refuse();
+  void refuse_for(uint32_t retry_after_ms);
   void note_arrival(uint32_t job);
   void begin_epoch();
   void release_jobs();

@@ -68,6 +68,10 @@ Session::Place Session::job(const Message& message, uint64_t payload_bytes) {
   note_arrival(message.job);
   if (refuse()) return std::span<std::byte>();
   DJINN_TRY(auto decoded, plans_.decode(message));
+  if (decoded && late_ && !has_operators(*decoded->plan)) {  // There is nothing to leave out.
+    refuse_for(late_->retry_after_ms);
+    return std::span<std::byte>();
+  }
   if (decoded) return prepare(std::move(*decoded), payload_bytes);
   if (++resyncs_ >= kResyncsMax) return exhausted("job: too many numbers with a wrong checksum");
   resync();
@@ -89,15 +93,19 @@ bool Session::refuse() {
   const auto refusal = house_.admission.refuse(place_, last_frame_ns_, patience_ns);
   late_ = refusal && refusal->late ? refusal : std::nullopt;
   if (!refusal || late_) return false;
+  refuse_for(refusal->retry_after_ms);
+  return true;
+}
+
+void Session::refuse_for(uint32_t retry_after_ms) {
   spdlog::debug("session={} tenant={}: job {} is refused for {} ms", id_.value, tenant_,
-                progress_.next().value, refusal->retry_after_ms);
+                progress_.next().value, retry_after_ms);
   begin_epoch();
   sender_.send(FrameKind::kRefused,
                codec::Refused{.job = wire(progress_.next()),
                               .epoch = epoch_,
-                              .retry_after_ms = refusal->retry_after_ms,
+                              .retry_after_ms = retry_after_ms,
                               .code = static_cast<uint16_t>(ErrorCode::kExhausted)});
-  return true;
 }
 
 // Jobs come in order, and one that is sent again is what it was before.
@@ -123,13 +131,11 @@ void Session::set_deadline(Task& task) {
   task.deadline_ns = arrival.deadline_ns;
   const uint64_t wait_ns = house_.admission.wait_ns(place_, entrant(task));
   const uint64_t left_ns = task.deadline_ns - std::min(task.deadline_ns, last_frame_ns_);
-  if (!late_ && wait_ns <= left_ns) {
+  if (!late_ && left_ns > 0) {
     task.doubted_ns = wait_ns == 0 ? 0 : task.expected_ns;
-    if (task.doubted_ns <= left_ns - wait_ns) return;
-    if (!task.knowledge->may_refuse()) {
-      task.doubted_ns = 0;
-      return;
-    }
+    if (wait_ns <= left_ns && task.doubted_ns <= left_ns - wait_ns) return;
+    task.doubted_ns = 0;
+    if (!task.knowledge->may_refuse()) return;
   }
   task.work.refused = too_late({.wait_ns = wait_ns,
                                 .expected_ns = task.expected_ns,

@@ -20,7 +20,8 @@ struct Session::InFlight : std::enable_shared_from_this<Session::InFlight> {
   std::vector<uint64_t> inline_uploads;
   uint64_t staged_bytes = 0;  // of the uploads that it consumes
   std::vector<PendingAnswer*> answers;
-  std::deque<PendingAnswer> abandoned;  // Stand in for answers whose wait was cancelled.
+  std::shared_ptr<const codec::Message> hint;  // goes before it, the first time
+  std::deque<PendingAnswer> abandoned;         // Stand in for answers whose wait was cancelled.
 };
 
 }  // namespace djinn::client

@@ -199,6 +199,7 @@ void Session::send_again(uint32_t from_job) {
       return;
     }
   }
+  if (held_hint_ != nullptr) send_hint(std::exchange(held_hint_, nullptr));
 }
 
 void Session::fail(Error error) {

@@ -108,6 +108,7 @@ Result<> Session::submit(const graph::Flush& flush, std::vector<uint64_t> inline
                                          flush.structure.begin(), flush.structure.end());
   job->entries = flush.entries;
   job->staged_bytes = std::exchange(unconsumed_bytes_, 0);
+  job->hint = std::exchange(held_hint_, nullptr);
   in_flight_.push_back(job);
   if (backoff_.due()) {  // It goes with those that were refused.
     DJINN_CHECK(keep_trying());
@@ -122,6 +123,7 @@ Result<> Session::submit(const graph::Flush& flush, std::vector<uint64_t> inline
 }
 
 Result<> Session::transmit(InFlight& job) {
+  if (job.hint != nullptr) send_hint(std::exchange(job.hint, nullptr));
   DJINN_TRY(JobFrame frame, encode_job(plans_, {.job = job.job,
                                                 .epoch = epoch_,
                                                 .has_payload = !job.inline_uploads.empty(),
@@ -317,9 +319,18 @@ Result<> Session::upload_artifacts(std::span<const UploadSource> sources) {
 Result<> Session::hint(const codec::Hint& hint) {
   Turn turn(*this);
   if (lost_) return *lost_;
-  const auto message = std::make_shared<const codec::Message>(codec::encode(hint));
-  connection_->send(FrameKind::kHint, message->bytes(), {}, [message] {});
+  auto message = std::make_shared<const codec::Message>(codec::encode(hint));
+  if (backoff_.due()) {  // Behind the jobs that are held back: it is not about them.
+    held_hint_ = std::move(message);
+    return {};
+  }
+  send_hint(std::move(message));
   return run_once(std::chrono::nanoseconds(0));
+}
+
+void Session::send_hint(std::shared_ptr<const codec::Message> hint) {
+  const codec::Bytes bytes = hint->bytes();
+  connection_->send(FrameKind::kHint, bytes, {}, [hint = std::move(hint)] {});
 }
 
 Result<codec::StatsReply> Session::server_stats() {

@@ -139,6 +139,7 @@ class Session : private transport::FrameSink {
   Result<> say_hello();
   Result<> exchange_operators();
   Result<> transmit(InFlight& job);
+  void send_hint(std::shared_ptr<const codec::Message> hint);
   Result<> offer(std::span<const UploadSource> sources, std::vector<bool>& have);
   Result<> send_upload(const UploadSource& source, bool artifact);
   Result<> wait_for_staging_room(uint64_t bytes);
@@ -188,6 +189,7 @@ class Session : private transport::FrameSink {
   uint16_t epoch_ = 0;
   uint32_t refused_job_ = 0;
   Backoff backoff_{std::random_device{}()};
+  std::shared_ptr<const codec::Message> held_hint_;  // It is about what comes next.
   uint16_t jobs_in_flight_max_ = 1;
   uint64_t staged_bytes_max_ = 0;
   uint64_t staged_bytes_ = 0;      // Sent, and the job that consumes them has not ended;

@@ -289,6 +289,7 @@ void RemoteDevice::write_operand(const at::Tensor& tensor) {
 void RemoteDevice::cut(std::span<PendingAnswer* const> answers) {
   if (writer_.empty() && answers.empty()) return;
   Session& to = session();
+  if (said_.deadline_ms != told_deadline_ms_) send_hint(said_);
   if (!deferred_.empty()) {
     const auto sent = to.upload_artifacts(deferred_);
     deferred_.clear();
@@ -351,6 +352,7 @@ void RemoteDevice::connect() {
   said_ = {.phase = job_phase(options_.phase),
            .urgency = urgency_of(options_.priority),
            .deadline_ms = deadline_ms(options_.deadline)};
+  told_deadline_ms_ = said_.deadline_ms;
   if (said_.phase != JobPhase::kUnknown || said_.urgency != Urgency::kUnknown ||
       said_.deadline_ms != 0) {
     const auto hinted = session->hint(said_);
@@ -410,15 +412,14 @@ void RemoteDevice::set_deadline(uint32_t deadline_ms) {
   const Lock hold = lock();
   cut({});
   session();
-  codec::Hint hint = said_;
-  hint.deadline_ms = deadline_ms;
-  send_hint(hint);
+  said_.deadline_ms = deadline_ms;  // The server hears of it with the next job.
 }
 
 void RemoteDevice::send_hint(const codec::Hint& hint) {
   said_ = hint;
   said_.rest = Rest::kNone;
   said_.resume_ms = 0;
+  told_deadline_ms_ = hint.deadline_ms;
   const auto sent = session_->hint(hint);
   if (!sent) raise(sent.error());
 }

@@ -128,6 +128,7 @@ class RemoteDevice {
   graph::PlanWriter writer_;
   std::shared_ptr<Session> session_;
   codec::Hint said_;  // what stays of the last hint: all but the rest
+  uint32_t told_deadline_ms_ = 0;
   std::vector<uint64_t> inline_uploads_;
   std::vector<UploadSource> deferred_;
   uint64_t next_storage_ = 1;

@@ -105,10 +105,8 @@ Result<> policy(const Options& options) {
   return print_page(page, address, options.json, policy_text);
 }
 
-// A text in quotes, as TOML and JSON write it.
-std::string quoted(const std::string& text) {
-  return Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
-}
+// A text in quotes, as TOML and JSON write it. Throws if it is no UTF-8.
+std::string quoted(const std::string& text) { return Json(text).dump(); }
 
 // "weight=3" as a line of the tenant's table.
 Result<std::string> line_of(const std::string& change) {

@@ -45,10 +45,11 @@ std::optional<Admission::Refusal> Admission::refuse(const Place& place, uint64_t
   if (!full && wait.ns == 0) return std::nullopt;
   const uint32_t rate_ms = wait.ns == 0 ? 0 : to_ms(wait.ns + 999'999);  // Not earlier.
   const uint32_t retry_after_ms = std::max(full ? full->retry_after_ms : 0, rate_ms);
-  if (uint64_t{retry_after_ms} * 1'000'000 > patience_ns) {
+  const bool may_be_late = wait.ns == 0 || wait.of == RateLimits::Of::kDeviceTime;
+  if (!full) ++queue.rate_refusals;
+  if (may_be_late && uint64_t{retry_after_ms} * 1'000'000 > patience_ns) {
     return Refusal{.retry_after_ms = retry_after_ms, .late = true, .rate = !full};
   }
-  if (!full) ++queue.rate_refusals;
   ++(refusals_.*(full ? full->reason : reason_of(wait.of)));
   return Refusal{.retry_after_ms = retry_after_ms, .rate = !full};
 }
@@ -69,15 +70,28 @@ std::optional<Admission::Full> Admission::is_full(const Place& place) const {
 uint64_t Admission::wait_ns(const Place& place, const Entrant& entrant) const {
   const Queue& queue = *place.queue;
   const bool prompt = entrant.prompt && !queue.best_effort;
-  const uint64_t tenant_ns = std::max(prompt ? queue.prompt_ns : queue.expected_ns,
-                                      place.expected_ns);  // Its own run before it in any case.
-  const uint64_t all_ns = std::max(prompt ? prompt_ns_ : expected_ns_, tenant_ns);
+  const uint64_t of_tenant_ns =
+      prompt ? queue.prompt_ns - queue.paused_prompt_ns : queue.expected_ns - queue.paused_ns;
+  const uint64_t of_all_ns = prompt ? prompt_ns_ - paused_prompt_ns_ : expected_ns_ - paused_ns_;
+  // Its own run before it in any case.
+  const uint64_t tenant_ns = std::max(of_tenant_ns, place.expected_ns);
+  const uint64_t all_ns = std::max(of_all_ns, tenant_ns);
   const uint64_t other_sessions = queue.sessions - (place.jobs == 0 ? 0 : 1);
   const uint64_t other_tenants = tenants_ - (queue.jobs == 0 ? 0 : 1);
   const uint64_t own_ns = place.expected_ns + entrant.expected_ns;
   const uint64_t beside_ns = product(own_ns, other_sessions, tenant_ns - place.expected_ns);
   const uint64_t others_ns = product(own_ns + beside_ns, other_tenants, all_ns - tenant_ns);
   return place.expected_ns + beside_ns + others_ns;
+}
+
+void Admission::pause(Place& place, bool paused) {
+  if (place.paused == paused) return;
+  place.paused = paused;
+  const auto move = [paused](uint64_t& sum, uint64_t ns) { paused ? sum += ns : sum -= ns; };
+  move(paused_ns_, place.expected_ns);
+  move(paused_prompt_ns_, place.prompt_ns);
+  move(place.queue->paused_ns, place.expected_ns);
+  move(place.queue->paused_prompt_ns, place.prompt_ns);
 }
 
 // Half of its own jobs, where they are too many, and as much of everybody else's beside them; else
@@ -90,8 +104,24 @@ uint32_t Admission::retry_after_ms(const Queue& queue, bool own_limit) const {
   return to_ms(wait_ns);
 }
 
+void Admission::count(Place& place, const Counted& counted, bool comes) {
+  Queue& queue = *place.queue;
+  const auto move = [comes](uint64_t& sum, uint64_t by) { comes ? sum += by : sum -= by; };
+  for (uint64_t* const sum : {&place.expected_ns, &queue.expected_ns, &expected_ns_}) {
+    move(*sum, counted.ns);
+  }
+  const uint64_t prompt_ns = counted.prompt ? counted.ns : 0;
+  for (uint64_t* const sum : {&place.prompt_ns, &queue.prompt_ns, &prompt_ns_}) {
+    move(*sum, prompt_ns);
+  }
+  if (!place.paused) return;
+  for (uint64_t* const sum : {&queue.paused_ns, &paused_ns_}) move(*sum, counted.ns);
+  for (uint64_t* const sum : {&queue.paused_prompt_ns, &paused_prompt_ns_}) move(*sum, prompt_ns);
+}
+
 void Admission::add(Place& place, const Entrant& entrant, uint64_t now_ns) {
   Queue& queue = *place.queue;
+  queue.rates.take_request(now_ns);
   Counted counted{.ns = entrant.expected_ns,
                   .prompt = entrant.prompt && !queue.best_effort,
                   .refused = entrant.refused};
@@ -100,22 +130,16 @@ void Admission::add(Place& place, const Entrant& entrant, uint64_t now_ns) {
     place.counted.push_back(counted);
     return;
   }
-  queue.rates.take_request(now_ns);
   if (counted.ns > 0) {
     typical_ns_ += counted.ns / kTypicalShare - typical_ns_ / kTypicalShare;
   } else {
     counted.ns = typical_ns_;
   }
   place.counted.push_back(counted);
-  place.expected_ns += counted.ns;
   if (place.jobs++ == 0) ++queue.sessions;
   if (queue.jobs++ == 0) ++tenants_;
   ++jobs_;
-  queue.expected_ns += counted.ns;
-  expected_ns_ += counted.ns;
-  if (!counted.prompt) return;
-  queue.prompt_ns += counted.ns;
-  prompt_ns_ += counted.ns;
+  count(place, counted, true);
 }
 
 void Admission::end(Place& place) {
@@ -123,15 +147,10 @@ void Admission::end(Place& place) {
   const Counted counted = place.counted.front();
   place.counted.pop_front();
   if (counted.refused) return;
-  place.expected_ns -= counted.ns;
   if (--place.jobs == 0) --queue.sessions;
   if (--queue.jobs == 0) --tenants_;
   --jobs_;
-  queue.expected_ns -= counted.ns;
-  expected_ns_ -= counted.ns;
-  if (!counted.prompt) return;
-  queue.prompt_ns -= counted.ns;
-  prompt_ns_ -= counted.ns;
+  count(place, counted, false);
 }
 
 }  // namespace djinn::server

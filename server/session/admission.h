@@ -47,6 +47,8 @@ class Admission {
     uint64_t jobs_max = 0;     // 0: no limit of its own
     uint64_t sessions = 0;     // that have some of the jobs
     bool best_effort = false;  // All its jobs are.
+    uint64_t paused_ns = 0;    // of expected_ns and of prompt_ns, by sessions that are paused
+    uint64_t paused_prompt_ns = 0;
     RateLimits rates = {};
     uint64_t rate_refusals = 0;
   };
@@ -61,6 +63,8 @@ class Admission {
     std::deque<Counted> counted = {};
     uint64_t jobs = 0;         // of these, that were not refused
     uint64_t expected_ns = 0;  // of device time, by these
+    uint64_t prompt_ns = 0;    // likewise
+    bool paused = false;
   };
   struct Refusal {
     uint32_t retry_after_ms = 0;  // 1 to kRetryAfterMsMax
@@ -79,13 +83,16 @@ class Admission {
   // Made when it is asked for first; stays.
   [[nodiscard]] Queue& queue(std::string_view tenant);
   // Nothing: one more job of it may wait. Else in how many milliseconds half of what is in its way
-  // should have run, or its tenant may have more by its rates. `patience_ns`: until its deadline.
+  // should have run, or its tenant may have more by its rates. `patience_ns`: until its deadline;
+  // who has sent too many jobs or bytes waits all the same.
   [[nodiscard]] std::optional<Refusal> refuse(const Place& place, uint64_t now_ns,
                                               uint64_t patience_ns = UINT64_MAX);
   // How long what is there could keep the device from the job, if tenants have equal parts, and so
   // have sessions of one, and best-effort jobs stand back for others': the least that most policies
-  // promise. 0: nothing is. What has begun counts as a whole, and so do jobs of paused sessions.
+  // promise. 0: nothing is. What has begun counts as a whole, and other paused sessions not at all.
   [[nodiscard]] uint64_t wait_ns(const Place& place, const Entrant& entrant) const;
+  // Its jobs run no more, or do again.
+  void pause(Place& place, bool paused);
   // A job came. One that is refused is only remembered until its end: it takes no place.
   void add(Place& place, const Entrant& entrant, uint64_t now_ns);
   // The oldest one has ended.
@@ -100,12 +107,15 @@ class Admission {
     uint64_t Refusals::*reason = nullptr;
   };
   [[nodiscard]] std::optional<Full> is_full(const Place& place) const;
+  void count(Place& place, const Counted& counted, bool comes);
   [[nodiscard]] uint32_t retry_after_ms(const Queue& queue, bool own_limit) const;
 
   const uint64_t jobs_max_;
   uint64_t jobs_ = 0;
   uint64_t expected_ns_ = 0;
   uint64_t prompt_ns_ = 0;
+  uint64_t paused_ns_ = 0;
+  uint64_t paused_prompt_ns_ = 0;
   uint64_t typical_ns_ = 1'000'000;  // of a job, lately
   uint64_t tenants_ = 0;             // that have jobs
   std::map<std::string, Queue, std::less<>> queues_;

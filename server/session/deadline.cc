@@ -24,7 +24,8 @@ std::shared_ptr<const Error> too_late(const Late& late) {
   const std::string due = "its deadline is " + ms(late.deadline_ns) + " after it came, but ";
   if (late.retry_after_ms > 0) {
     return deadline_error(
-        due + (late.rate ? "its tenant has had what it may have per second" : "the queue is full"),
+        due + (late.rate ? "its tenant has had what it may have of the device per second"
+                         : "the queue is full"),
         late.retry_after_ms);
   }
   const uint64_t needed_ns = late.wait_ns + late.expected_ns;

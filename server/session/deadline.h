@@ -17,7 +17,7 @@ struct Late {
   uint64_t expected_ns = 0;     // of device time; 0: nobody knows
   uint64_t deadline_ns = 0;     // from its arrival on
   uint32_t retry_after_ms = 0;  // There is no place for it until then; 0: there is.
-  bool rate = false;            // for its tenant's rates; else since the queue is full
+  bool rate = false;            // for its tenant's device time; else since the queue is full
 };
 
 // As Work::refused: code kDeadline, and when to come again.

@@ -55,8 +55,8 @@ class PlanKnowledge {
   [[nodiscard]] const PlanFacts& facts() const { return facts_; }
   // 0: nobody knows yet.
   [[nodiscard]] uint64_t expected_ns(const JobSize& size) const;
-  // A job is not to run for what is expected of it alone. True, except now and then: an expectation
-  // that is wrong would else stand for ever.
+  // A job is not to run for what is expected of it. False now and then, so that an expectation that
+  // is wrong does not stand for ever, and while nothing but a first run is known.
   [[nodiscard]] bool may_refuse();
   // The next job's operators are to be timed, one by one.
   [[nodiscard]] bool times_operators() const;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "scheduler/scheduler.h"
 
+#include <map>
+
 #include <gtest/gtest.h>
 
 namespace djinn::sched {
@@ -399,17 +401,24 @@ TEST(Company, OtherJobsHaveTheirTurnsMeanwhile) {
 }
 
 TEST(Company, WhoComesLateWaitsForTheStepToEndButNotForEver) {
-  Scheduler scheduler = make("rr");
-  add_company(scheduler, 1);
-  ASSERT_TRUE(scheduler.take(0).session);
-  scheduler.open({2}, "b");
-  scheduler.add({2}, {.arrived_ns = 5, .company = 7}, 5);
-  EXPECT_FALSE(scheduler.ready());
-  scheduler.yield({1}, 10);
-  ASSERT_EQ(scheduler.take(10).session, SessionId{1});
-  scheduler.yield({1}, 5 + Scheduler::kLateMaxNs);
-  ASSERT_EQ(scheduler.take(5 + Scheduler::kLateMaxNs).session, SessionId{1});
-  EXPECT_TRUE(scheduler.ready()) << "it has waited long enough";
+  for (const auto& [step_ns, most_ns] :
+       std::map<uint64_t, uint64_t>{{0, Scheduler::kLateNs},
+                                    {Scheduler::kLateNs / 2, Scheduler::kLateNs},
+                                    {4 * Scheduler::kLateNs, 6 * Scheduler::kLateNs}}) {
+    SCOPED_TRACE(step_ns);
+    Scheduler scheduler = make("rr");
+    add_company(scheduler, 1);
+    ASSERT_TRUE(scheduler.take(0).session);
+    scheduler.open({2}, "b");
+    scheduler.add({2}, {.arrived_ns = 5, .company = 7, .step_ns = step_ns}, 5);
+    EXPECT_FALSE(scheduler.ready());
+    scheduler.yield({1}, 5 + most_ns - 1);
+    ASSERT_EQ(scheduler.take(5 + most_ns - 1).session, SessionId{1});
+    EXPECT_FALSE(scheduler.ready());
+    scheduler.yield({1}, 5 + most_ns);
+    ASSERT_EQ(scheduler.take(5 + most_ns).session, SessionId{1});
+    EXPECT_TRUE(scheduler.ready()) << "it has waited long enough";
+  }
 }
 
 TEST(Company, NobodyWaitsForWhoIsPausedOrGoneAmidAStep) {

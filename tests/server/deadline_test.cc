@@ -45,6 +45,16 @@ uint32_t work(Guest& guest, int64_t ms) {
   });
 }
 
+// The same without a look at what the guest had: without its operators it could answer only errors.
+void ask(Guest& guest, int64_t ms) {
+  Tensor sum = make_tensor(guest.client, 2);
+  guest.client.submit([&](PlanWriter& writer) {
+    record_sleep(guest.client, writer, ms);
+    record_add(guest.client, writer, guest.tensor, guest.tensor, sum);
+    record_fetch(writer, sum);
+  });
+}
+
 void expect_done(Guest& guest) {
   const auto sum = guest.client.receive_answer();
   ASSERT_TRUE(sum && sum->kind == FrameKind::kFetched);
@@ -52,13 +62,18 @@ void expect_done(Guest& guest) {
   ASSERT_TRUE(guest.client.receive_answer());
 }
 
-// What was to be made is an error, and what the session had is as it was.
-void expect_late(Guest& guest, std::string_view text) {
+// What was to be made is an error.
+void expect_error(Guest& guest, std::string_view text) {
   const auto sum = guest.client.receive_answer();
   ASSERT_TRUE(sum && sum->kind == FrameKind::kFailed);
   const auto failed = sum->as<codec::Failed>();
   EXPECT_EQ(static_cast<ErrorCode>(failed.code), ErrorCode::kDeadline);
   EXPECT_THAT(std::string(failed.message), HasSubstr(std::string(text)));
+}
+
+// And what the session had is as it was.
+void expect_late(Guest& guest, std::string_view text) {
+  expect_error(guest, text);
   const auto own = guest.client.receive_answer();
   ASSERT_TRUE(own && own->kind == FrameKind::kFetched);
   EXPECT_THAT(own->floats(), ElementsAre(1, 2));
@@ -77,6 +92,12 @@ void learn(Guest& guest, int64_t ms) {
   }
 }
 
+// So much work of so many milliseconds that it is still there when a test has asked what it asks.
+void flood(Guest& busy, TestServer& server) {
+  for (int i = 0; i < 50; ++i) work(busy, 200);
+  ASSERT_TRUE(eventually([&] { return report(server).queued_jobs >= 40; }));
+}
+
 TEST(Deadline, AJobThatCouldOnlyBeLateIsAnsweredAtOnceAndTakesNoDeviceTime) {
   for (const char* const policy : {"fcfs", "edf", "semantic"}) {
     SCOPED_TRACE(policy);
@@ -84,23 +105,68 @@ TEST(Deadline, AJobThatCouldOnlyBeLateIsAnsweredAtOnceAndTakesNoDeviceTime) {
     if (server.device.works_on_its_own()) GTEST_SKIP() << "its jobs take no time here";
     Guest busy(server, "a");
     Guest guest(server, "b");
-    learn(busy, 20);
-    learn(guest, 20);
-    for (int i = 0; i < 50; ++i) work(busy, 20);  // A second.
-    ASSERT_TRUE(eventually([&] { return report(server).queued_jobs >= 40; }));
+    learn(busy, 200);
+    for (int i = 0; i < 3; ++i) {
+      ask(guest, 200);
+      EXPECT_TRUE(guest.client.receive_answer());
+    }
     const uint64_t ops = guest.client.stats().ops_executed;
-    set_deadline(guest, 10);
-    work(guest, 20);
-    expect_late(guest, "did not run: its deadline is 10 ms after it came, but work of ");
+    flood(busy, server);
+    set_deadline(guest, 100);
+    for (int i = 0; i < 3; ++i) {
+      ask(guest, 200);
+      expect_error(guest, "did not run: its deadline is 100 ms after it came, but work of ");
+    }
     EXPECT_GE(report(server).queued_jobs, 10U) << "it did not wait for them";
-    EXPECT_EQ(guest.client.stats().ops_executed, ops);
-    EXPECT_EQ(report(server).refusals.deadline, 1U);
+    EXPECT_EQ(report(server).refusals.deadline, 3U);
     EXPECT_EQ(report(server).load.late, 0U);
     set_deadline(guest, 0);
     server.device.restless = true;
-    work(guest, 20);
+    work(guest, 200);
+    expect_done(guest);
+    EXPECT_EQ(guest.client.stats().ops_executed, ops + 2) << "of the last job";
+  }
+}
+
+TEST(Deadline, JobsThatAreRefusedAndOthersKeepTheOrderOfTheirSession) {
+  TestServer server(options());
+  if (server.device.works_on_its_own()) GTEST_SKIP() << "its jobs take no time here";
+  Guest busy(server, "a");
+  Guest guest(server, "b");
+  learn(busy, 200);
+  learn(guest, 200);
+  flood(busy, server);
+  for (int i = 0; i < 5; ++i) {
+    set_deadline(guest, 100);
+    work(guest, 200);
+    work(guest, 200);
+    set_deadline(guest, 0);
+    work(guest, 200);
+  }
+  server.device.restless = true;
+  for (int i = 0; i < 5; ++i) {
+    for (int late = 0; late < 2; ++late) {
+      expect_late(guest, i == 0 ? "did not run: its deadline is 100 ms after" : "did not run: ");
+    }
     expect_done(guest);
   }
+}
+
+TEST(Deadline, IsNoWayAroundARate) {
+  TestServer::Options rated = options();
+  rated.server.tenants = {{"alice", {.rates = {.requests = 4}}}};
+  TestServer server(rated);
+  Guest guest(server, "a");
+  EXPECT_EQ(guest.ask(), Guest::kTensor);
+  set_deadline(guest, 1);
+  bool refused = false;
+  for (int i = 0; i < 50 && !refused; ++i) {
+    guest.client.submit([&](PlanWriter& writer) { record_fetch(writer, guest.tensor); });
+    const auto frame = guest.client.receive_answer();
+    ASSERT_TRUE(frame);
+    refused = frame->kind == FrameKind::kRefused;
+  }
+  EXPECT_TRUE(refused);
 }
 
 TEST(Deadline, OfAJobThatHasPassedAtItsTurnIsHeardThen) {
@@ -170,7 +236,7 @@ TEST(Deadline, UploadsOfALateJobAreKeptAndItsOwnTurnBringsThem) {
     guest.client.submit(
         [&](PlanWriter& writer) {
           record_upload(writer, brought, graph::UploadForm::kInline);
-          record_sleep(guest.client, writer, 20);
+          record_sleep(guest.client, writer, 200);
           record_fetch(writer, brought);
         },
         to_bytes(std::vector<float>{3, 4}));
@@ -179,10 +245,9 @@ TEST(Deadline, UploadsOfALateJobAreKeptAndItsOwnTurnBringsThem) {
     EXPECT_THAT(answer->floats(), ElementsAre(3, 4));
   };
   for (int i = 0; i < 3; ++i) bring();
-  learn(busy, 20);
-  for (int i = 0; i < 50; ++i) work(busy, 20);
-  ASSERT_TRUE(eventually([&] { return report(server).queued_jobs >= 40; }));
-  set_deadline(guest, 10);
+  learn(busy, 200);
+  flood(busy, server);
+  set_deadline(guest, 100);
   bring();
   EXPECT_EQ(report(server).refusals.deadline, 1U);
   server.device.restless = true;
@@ -191,10 +256,10 @@ TEST(Deadline, UploadsOfALateJobAreKeptAndItsOwnTurnBringsThem) {
 TEST(Deadline, AJobIsNotRefusedForWhatIsExpectedOfItAlone) {
   TestServer server(options());
   Guest guest(server, "a");
-  learn(guest, 30);
-  set_deadline(guest, 5);
+  learn(guest, 400);
+  set_deadline(guest, 200);
   server.device.restless = true;  // Now it takes no time: an expectation must not stand for ever.
-  work(guest, 30);
+  work(guest, 400);
   expect_done(guest);
 }
 
@@ -221,12 +286,15 @@ TEST(Deadline, WhoGoesWhileItsAnswerIsDueTakesItAlong) {
   Guest busy(server, "a");
   auto guest = std::make_unique<Guest>(server, "b");
   learn(busy, 50);
-  learn(*guest, 50);
+  for (int i = 0; i < 3; ++i) {
+    ask(*guest, 50);
+    EXPECT_TRUE(guest->client.receive_answer());
+  }
   server.device.asleep = true;
   for (int i = 0; i < 4; ++i) work(busy, 50);
   ASSERT_TRUE(eventually([&] { return server.device.running > 0; }));
   set_deadline(*guest, 1);
-  for (int i = 0; i < 3; ++i) work(*guest, 50);
+  for (int i = 0; i < 3; ++i) ask(*guest, 50);
   ASSERT_TRUE(eventually([&] { return report(server).refusals.deadline == 3; }));
   guest.reset();
   ASSERT_TRUE(eventually([&] { return report(server).sessions.size() == 1U; }));

@@ -85,7 +85,8 @@ TEST(Rates, RequestsPerSecondAreKeptAndWhoComesWhenItWasToldIsLetIn) {
 // Says what alice may from now on.
 void change(TestServer& server, server::Rates rates) {
   server.ask([&](server::Server& of) {
-    of.change({{"alice", {.rates = rates}}}, server::Access::parse(kTokens).value());
+    of.change(server::TenantTable{{"alice", {.rates = rates}}},
+              server::Access::parse(kTokens).value());
     return 0;
   });
   ASSERT_TRUE(eventually([&] { return tenant(server, "alice").rates == rates; }));

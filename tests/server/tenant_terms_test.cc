@@ -81,7 +81,7 @@ TEST(TenantTerms, AHintIsWorthNoMoreThanTheTenantsClass) {
   Guest bob(server, "b");
   EXPECT_EQ(first_served(server, alice, bob), "bob") << "though hers came first";
   server.ask([&](server::Server& asked) {
-    asked.change({}, Access::parse(kTokens).value());
+    asked.change(server::TenantTable{}, Access::parse(kTokens).value());
     return 0;
   });
   server.ask([](server::Server& /*asked*/) { return 0; });
@@ -117,7 +117,8 @@ TEST(TenantTerms, WhatIsOverATenantsMemoryIsItsOwnErrorAndNobodyElses) {
   ASSERT_TRUE(served);
   EXPECT_EQ(served->kind, FrameKind::kFetched);
   server.ask([&](server::Server& asked) {
-    asked.change({{"alice", {.device_memory_bytes = 8 << 20}}}, Access::parse(kTokens).value());
+    asked.change(server::TenantTable{{"alice", {.device_memory_bytes = 8 << 20}}},
+                 Access::parse(kTokens).value());
     return 0;
   });
   server.ask([](server::Server& /*asked*/) { return 0; });

@@ -120,6 +120,28 @@ TEST(Refusals, OfAJobAreNotForgottenByWhoAsksWhetherAllHasRun) {
   EXPECT_GT(program.session->counters().refusals, 0U);
 }
 
+TEST(Refusals, HoldBackAHintBehindTheJobsThatItIsNotAbout) {
+  TestServer server(options(1));
+  Program program(server);
+  server.device.asleep = true;
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(program.add(20));
+  ASSERT_TRUE(eventually([&] {  // It reads when it writes.
+    (void)program.session->hint({});
+    return program.session->counters().refusals > 0;
+  }));
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(program.add(20));
+  ASSERT_TRUE(program.session->hint({.deadline_ms = 1}));
+  server.device.asleep = false;
+  const auto got = program.fetch();
+  ASSERT_TRUE(got) << got.error().message;
+  EXPECT_THAT(*got, ElementsAre(12, 24)) << "none of the ten had a deadline";
+  EXPECT_TRUE(program.add(20));  // This one has.
+  EXPECT_TRUE(program.add(20));
+  const auto late = program.fetch();
+  ASSERT_FALSE(late);
+  EXPECT_EQ(late.error().code, ErrorCode::kDeadline);
+}
+
 TEST(Refusals, ThatLastTooLongEndTheSessionWithATypedErrorAndNobodyElses) {
   TestServer server(options(1));
   Program other(server);

@@ -131,18 +131,19 @@ TEST(Admission, BestEffortJobsAreInTheWayOfBestEffortOnesAndOfTheirOwnSession) {
   EXPECT_EQ(admission.wait_ns(mine, {.expected_ns = 7 * kMs}), 3 * kMs);
 }
 
-TEST(Admission, ARefusedJobTakesNoPlaceAndNoRequest) {
+TEST(Admission, ARefusedJobTakesNoPlaceButIsARequest) {
   Admission admission(2);
   Admission::Place alice{&admission.queue("alice")};
-  alice.queue->rates.set({.requests = 1}, 0);
-  for (int i = 0; i < 10; ++i) admission.add(alice, {.expected_ns = kMs, .refused = true}, 0);
+  alice.queue->rates.set({.requests = 20}, 0);
+  for (int i = 0; i < 19; ++i) admission.add(alice, {.expected_ns = kMs, .refused = true}, 0);
   EXPECT_EQ(admission.jobs(), 0U);
-  EXPECT_EQ(admission.refusals().deadline, 10U);
+  EXPECT_EQ(admission.refusals().deadline, 19U);
   EXPECT_EQ(admission.wait_ns(alice, {.expected_ns = kMs}), 0U);
   ASSERT_FALSE(admission.refuse(alice, 0));
   admission.add(alice, {.expected_ns = kMs}, 0);
   EXPECT_TRUE(admission.refuse(alice, 0)->rate);
-  for (int i = 0; i < 11; ++i) {
+  EXPECT_FALSE(admission.refuse(alice, 0, 1)->late) << "too many requests wait, also in vain";
+  for (int i = 0; i < 20; ++i) {
     EXPECT_EQ(admission.jobs(), 1U) << "the last ends last";
     admission.end(alice);
   }
@@ -150,6 +151,25 @@ TEST(Admission, ARefusedJobTakesNoPlaceAndNoRequest) {
   EXPECT_EQ(alice.queue->sessions, 0U);
   EXPECT_EQ(alice.queue->expected_ns, 0U);
   EXPECT_EQ(alice.expected_ns, 0U);
+}
+
+TEST(Admission, JobsOfPausedSessionsAreInNobodysWay) {
+  Admission admission(1000);
+  Admission::Place mine{&admission.queue("alice")};
+  Admission::Place bob{&admission.queue("bob")};
+  admission.add(bob, {.expected_ns = 50 * kMs}, 0);
+  admission.pause(bob, true);
+  admission.pause(bob, true);
+  admission.add(bob, {.expected_ns = 50 * kMs}, 0);
+  const Admission::Entrant job{.expected_ns = 200 * kMs};
+  EXPECT_EQ(admission.wait_ns(mine, job), 0U);
+  EXPECT_EQ(admission.wait_ns(bob, job), 100 * kMs) << "but in its own";
+  admission.end(bob);
+  EXPECT_EQ(admission.wait_ns(mine, job), 0U);
+  admission.pause(bob, false);
+  EXPECT_EQ(admission.wait_ns(mine, job), 50 * kMs);
+  EXPECT_EQ(bob.queue->paused_ns, 0U);
+  EXPECT_EQ(bob.queue->paused_prompt_ns, 0U);
 }
 
 TEST(Admission, WhoHasNoTimeToComeAgainIsLate) {
