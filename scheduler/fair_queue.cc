@@ -16,6 +16,8 @@ uint64_t behind(uint64_t virtual_ns, uint64_t floor_ns) {
   return floor_ns - std::min(floor_ns, virtual_ns);
 }
 
+bool keeps_place(const Lane& lane) { return lane.begun && lane.job().deadline_ns != kNever; }
+
 }  // namespace
 
 void FairQueue::enter(Lane& lane, Group& group) {
@@ -25,7 +27,7 @@ void FairQueue::enter(Lane& lane, Group& group) {
   }
   lane.virtual_ns = lifted(lane.virtual_ns, lane.behind_ns, group.floor_ns);
   lane.group = &group;
-  lane.key.third = ++turns_;
+  if (!keeps_place(lane)) lane.key.third = ++turns_;
   rank(lane);
   rank(group);
 }
@@ -83,7 +85,8 @@ uint64_t FairQueue::quantum(uint64_t virtual_ns, const Lane& lane) const {
 }
 
 void FairQueue::rank(Lane& lane) {
-  lane.key.first = quantum(lane.virtual_ns, lane);
+  const uint64_t kept_ns = keeps_place(lane) ? std::min(lane.used_ns, options_.begun_ns) : 0;
+  lane.key.first = quantum(lane.virtual_ns - std::min(lane.virtual_ns, kept_ns), lane);
   lane.key.second = due_ns(lane.job());
   lane.group->lanes.put(lane);
 }

@@ -8,6 +8,8 @@
 // Within a quantum of virtual time, what is due first goes first. What has to be moved to the
 // device before it can run stands back by the time that takes, `affinity_ns` at most: so jobs whose
 // bytes are there run together, and deadlines and affinity never take more than that from anybody.
+// A job with a deadline that has begun keeps its place among its tenant's sessions, until it has had
+// `begun_ns`: one after the other more of them are in time than all at once.
 // Likewise a job that is not latency-critical stands back by `head_start_ns` for those that are.
 // For two tenants that always have jobs, |used/weight - used/weight| <= quantum + affinity + head
 // start + the longer of their longest jobs over its weight.
@@ -25,6 +27,7 @@ class FairQueue {
     uint64_t affinity_ns = 0;
     uint64_t head_start_ns = 0;
     uint64_t credit_ns = 0;
+    uint64_t begun_ns = 0;
   };
   explicit FairQueue(const Options& options) : options_(options) {}
 

@@ -12,14 +12,27 @@ namespace {
 
 constexpr size_t kEntriesWithoutTurn = 1024;
 
-// Nobody waits long for it, if no operator of the plan runs: bytes neither come nor go.
-bool answers_only_errors(const graph::Plan& plan) {
+// If no operator of the plan runs, nobody waits long for it: bytes come only with the job itself,
+// as all of a new tensor, and none go.
+bool answers_only_errors(const Work& work) {
+  const graph::Plan& plan = *work.plan;
+  const auto brings_a_tensor = [&](const graph::Entry& entry) {
+    const graph::Operand& to = plan.operands[entry.operand];
+    const graph::SlotInfo& slot = plan.slots[to.slot];
+    return entry.form == graph::UploadForm::kInline && slot.fresh && slot.bytes != graph::kNone &&
+           to.strides == graph::kNone && to.offset == graph::kNone &&
+           (*work.numbers)[slot.bytes] == (*work.numbers)[entry.number];
+  };
   return plan.entries.size() <= kEntriesWithoutTurn &&
-         std::ranges::all_of(plan.entries, [&plan](const graph::Entry& entry) {
-           if (entry.kind == graph::EntryKind::kUpload) return false;
-           if (entry.kind == graph::EntryKind::kResize) return false;
-           return entry.kind != graph::EntryKind::kFetch ||
-                  plan.slots[plan.operands[entry.operand].slot].fresh;
+         std::ranges::all_of(plan.entries, [&](const graph::Entry& entry) {
+           switch (entry.kind) {
+             case graph::EntryKind::kUpload:
+               return brings_a_tensor(entry);
+             case graph::EntryKind::kFetch:
+               return plan.slots[plan.operands[entry.operand].slot].fresh;
+             default:
+               return entry.kind != graph::EntryKind::kResize;
+           }
          });
 }
 
@@ -45,7 +58,7 @@ void Runner::refuse_if_late(Task& task, uint64_t now) {
 bool Runner::needs_no_turn(const Lane& lane, const Task& task) const {
   return task.work.refused != nullptr && lane.is_through() && !lane.answering &&
          !queue_.is_paused(lane.session) && !device_.works_on_its_own() &&
-         answers_only_errors(*task.work.plan);
+         answers_only_errors(task.work);
 }
 
 void Runner::answer(Refused& refused) {

@@ -18,6 +18,9 @@ using transport::FrameKind;
 constexpr uint64_t kSlowHereNs = 1'000'000;  // A job that ran here and should not have.
 constexpr uint64_t kJobsAwayAfterSlow = 100;
 constexpr uint32_t kResyncsMax = UINT16_MAX;
+// Between jobs and chunks there is time that no job is charged, and a job that is let in and then
+// is late has waited for nothing.
+constexpr uint64_t kPessimism = 8;
 constexpr uint64_t kJobsOfATraining = 64;  // A step may be several plans, and not all go back.
 
 // What a deadline can refuse.
@@ -129,16 +132,19 @@ void Session::set_deadline(Task& task) {
   arrivals_.erase(arrivals_.begin());
   if (arrival.deadline_ns == sched::kNever || !has_operators(*task.work.plan)) return;
   task.deadline_ns = arrival.deadline_ns;
-  const uint64_t wait_ns = house_.admission.wait_ns(place_, entrant(task));
+  Admission::Entrant as = entrant(task);
+  if (!task.knowledge->is_known()) as.expected_ns = 0;
+  const uint64_t wait_ns = house_.admission.wait_ns(place_, as);
   const uint64_t left_ns = task.deadline_ns - std::min(task.deadline_ns, last_frame_ns_);
   if (!late_ && left_ns > 0) {
-    task.doubted_ns = wait_ns == 0 ? 0 : task.expected_ns;
-    if (wait_ns <= left_ns && task.doubted_ns <= left_ns - wait_ns) return;
+    task.doubted_ns = wait_ns == 0 ? 0 : as.expected_ns;
+    const uint64_t pessimistic_ns = wait_ns + wait_ns / kPessimism;
+    if (pessimistic_ns <= left_ns && task.doubted_ns <= left_ns - pessimistic_ns) return;
     task.doubted_ns = 0;
     if (!task.knowledge->may_refuse()) return;
   }
   task.work.refused = too_late({.wait_ns = wait_ns,
-                                .expected_ns = task.expected_ns,
+                                .expected_ns = as.expected_ns,
                                 .deadline_ns = task.deadline_ns - arrival.ns,
                                 .retry_after_ms = late_ ? late_->retry_after_ms : 0,
                                 .rate = late_ && late_->rate});

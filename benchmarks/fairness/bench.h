@@ -27,6 +27,8 @@ struct FairnessBench {
 void measure_shares(FairnessBench& bench);
 // G7.3: three tenants that are not always there, and one that sends ten times as much as each.
 void measure_flood(FairnessBench& bench);
+// G5.4, G5.6: more requests than the server can answer, each with a deadline.
+void measure_overload(FairnessBench& bench);
 // G7.5: other ways to get in the others' way.
 void measure_attacks(FairnessBench& bench);
 

@@ -9,8 +9,10 @@
 namespace djinn::benchmarks {
 namespace {
 
-constexpr Part<FairnessBench> kParts[] = {
-    {"shares", measure_shares}, {"flood", measure_flood}, {"attacks", measure_attacks}};
+constexpr Part<FairnessBench> kParts[] = {{"shares", measure_shares},
+                                          {"flood", measure_flood},
+                                          {"overload", measure_overload},
+                                          {"attacks", measure_attacks, false}};
 
 int run(Program& program) {
   at::set_num_threads(1);

@@ -5,6 +5,7 @@
 //   request  a prompt of 8 tokens and 8 tokens behind it, each read when it is there
 //   chat     the same, and 128 tokens
 //   assist   a request of a wider model: some milliseconds a token on one core
+//   score    one job: eight products of 384 x 384, one behind the other, and one number of the last
 //   tiny     2,000 jobs of one operator over 16 numbers
 //   huge     four products that no server can split, about 0.1 s each on one core
 //   hog      as many tensors of 8 MiB as fit into 320 MiB, all kept
@@ -77,6 +78,13 @@ void hog() {
   }
 }
 
+void score() {
+  const at::Tensor weights = at::full({384, 384}, 1.0 / 384, floats());
+  at::Tensor x = at::ones({384, 384}, floats());
+  for (int i = 0; i < 8; ++i) x = at::mm(x, weights);
+  (void)x.sum().item<float>();
+}
+
 void wide() {
   const at::Tensor block = at::ones({kBlock}, floats());
   for (int i = 0; i < 8; ++i) (void)block.cpu();
@@ -86,6 +94,7 @@ int run(int argc, char** argv) {
   const std::map<std::string, std::function<void()>> kinds{{"request", [] { decode(4, 8); }},
                                                            {"chat", [] { decode(4, 128); }},
                                                            {"assist", [] { decode(8, 8); }},
+                                                           {"score", score},
                                                            {"tiny", tiny},
                                                            {"huge", huge},
                                                            {"hog", hog},

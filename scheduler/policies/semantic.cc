@@ -29,6 +29,7 @@ constexpr uint64_t kAffinityNs = 20'000'000;
 constexpr uint64_t kHeadStartNs = 4'000'000;
 // A few requests of a tenant that was away, or as much of a long one.
 constexpr uint64_t kCreditNs = 20'000'000;
+constexpr uint64_t kBegunNs = 50'000'000;
 constexpr uint64_t kAgingNs = 500'000'000;
 constexpr uint64_t kHoldMaxNs = 400'000;
 constexpr uint32_t kMissesMax = 6;
@@ -92,7 +93,8 @@ class Semantic final : public Policy {
     FairQueue queue{{.quantum_ns = kQuantumNs,
                      .affinity_ns = kAffinityNs,
                      .head_start_ns = kHeadStartNs,
-                     .credit_ns = kCreditNs}};
+                     .credit_ns = kCreditNs,
+                     .begun_ns = kBegunNs}};
     uint64_t served_ns = 0;  // last, or when it came to have candidates
   };
   static size_t rank_of(const Lane& lane) {

@@ -78,7 +78,8 @@ uint64_t Admission::wait_ns(const Place& place, const Entrant& entrant) const {
   const uint64_t all_ns = std::max(of_all_ns, tenant_ns);
   const uint64_t other_sessions = queue.sessions - (place.jobs == 0 ? 0 : 1);
   const uint64_t other_tenants = tenants_ - (queue.jobs == 0 ? 0 : 1);
-  const uint64_t own_ns = place.expected_ns + entrant.expected_ns;
+  const uint64_t expected_ns = entrant.expected_ns > 0 ? entrant.expected_ns : typical_ns_;
+  const uint64_t own_ns = place.expected_ns + expected_ns;
   const uint64_t beside_ns = product(own_ns, other_sessions, tenant_ns - place.expected_ns);
   const uint64_t others_ns = product(own_ns + beside_ns, other_tenants, all_ns - tenant_ns);
   return place.expected_ns + beside_ns + others_ns;

@@ -89,7 +89,8 @@ class Admission {
                                               uint64_t patience_ns = UINT64_MAX);
   // How long what is there could keep the device from the job, if tenants have equal parts, and so
   // have sessions of one, and best-effort jobs stand back for others': the least that most policies
-  // promise. 0: nothing is. What has begun counts as a whole, and other paused sessions not at all.
+  // promise. Of a job that nobody knows what is typical is expected. 0: nothing is. What has begun
+  // counts as a whole, and other paused sessions not at all.
   [[nodiscard]] uint64_t wait_ns(const Place& place, const Entrant& entrant) const;
   // Its jobs run no more, or do again.
   void pause(Place& place, bool paused);

@@ -11,7 +11,7 @@ namespace {
 
 constexpr double kFade = 0.9;        // What a point counts when the next has come.
 constexpr double kSpreadMin = 1e-6;  // of units, relative and squared: less says nothing of a slope
-constexpr uint64_t kProbedEvery = 64;
+constexpr uint64_t kProbedEvery = 256;
 constexpr uint64_t kTimedEvery = 16;  // The first jobs are slow for other reasons.
 constexpr uint64_t kTimedFirst = 2;
 
@@ -46,7 +46,12 @@ uint64_t PlanKnowledge::expected_ns(const JobSize& size) const {
 
 bool PlanKnowledge::may_refuse() {
   const MutexLock lock(mutex_);
-  return jobs_ > 1 && ++doubted_ % kProbedEvery != 0;
+  return ++doubted_ % kProbedEvery != 0;
+}
+
+bool PlanKnowledge::is_known() const {
+  const MutexLock lock(mutex_);
+  return jobs_ > 1;
 }
 
 bool PlanKnowledge::times_operators() const {

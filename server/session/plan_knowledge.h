@@ -55,8 +55,10 @@ class PlanKnowledge {
   [[nodiscard]] const PlanFacts& facts() const { return facts_; }
   // 0: nobody knows yet.
   [[nodiscard]] uint64_t expected_ns(const JobSize& size) const;
+  // More than a first run is known, which also builds what the next ones find.
+  [[nodiscard]] bool is_known() const;
   // A job is not to run for what is expected of it. False now and then, so that an expectation that
-  // is wrong does not stand for ever, and while nothing but a first run is known.
+  // is wrong does not stand for ever.
   [[nodiscard]] bool may_refuse();
   // The next job's operators are to be timed, one by one.
   [[nodiscard]] bool times_operators() const;

@@ -381,6 +381,30 @@ TEST(Company, IsChosenInTheOrderOfThePolicy) {
   }
 }
 
+// The sessions that had the first so many chunks of 10 ms, of two that send one long job each.
+std::vector<uint64_t> turns_of_two(uint64_t deadline_ns, int chunks) {
+  Scheduler scheduler = make("semantic");
+  for (const uint64_t session : {1U, 2U}) {
+    scheduler.open({session}, "a");
+    scheduler.add({session}, {.deadline_ns = deadline_ns}, 0);
+  }
+  std::vector<uint64_t> out;
+  for (int i = 0; i < chunks; ++i) {
+    const uint64_t now_ns = static_cast<uint64_t>(i) * 10 * kMs;
+    const SessionId session = scheduler.take(now_ns).session.value();
+    out.push_back(session.value);
+    scheduler.charge(session, 10 * kMs);
+    scheduler.yield(session, now_ns + 10 * kMs);
+  }
+  return out;
+}
+
+TEST(Semantic, AJobWithADeadlineThatHasBegunGoesOnBeforeItsTenantsOthersForAWhile) {
+  EXPECT_EQ(turns_of_two(kNever, 4), (std::vector<uint64_t>{1, 2, 1, 2}));
+  EXPECT_EQ(turns_of_two(kMs * 1000, 8), (std::vector<uint64_t>{1, 1, 1, 1, 1, 1, 2, 2}))
+      << "50 ms, and the chunk in which they are over";
+}
+
 TEST(Company, OtherJobsHaveTheirTurnsMeanwhile) {
   Scheduler scheduler = make("rr");
   add_company(scheduler, 2);
