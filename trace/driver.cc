@@ -50,6 +50,7 @@ class Driver {
   // Tells players that were refused that they may come again.
   void go_on(Clock::time_point now);
   [[nodiscard]] bool may_begin(size_t part) const;
+  [[nodiscard]] bool falls_due(size_t part) const;
   [[nodiscard]] bool over(Clock::time_point now) const;
   [[nodiscard]] Clock::duration patience(Clock::time_point now) const;
   [[nodiscard]] Clock::duration gap(const Part& part);
@@ -129,6 +130,11 @@ bool Driver::may_begin(size_t part) const {
   return !hopeless && state.begun + state.due.size() < load_.parts[part].plays;
 }
 
+// One more play may.
+bool Driver::falls_due(size_t part) const {
+  return may_begin(part) && parts_[part].due.size() < kDueMax;
+}
+
 Clock::duration Driver::gap(const Part& part) {
   if (part.rate <= 0) return Clock::duration::max() / 4;
   const double seconds = std::exponential_distribution<double>(part.rate)(random_);
@@ -138,7 +144,7 @@ Clock::duration Driver::gap(const Part& part) {
 void Driver::fall_due(Clock::time_point now) {
   for (size_t i = 0; i < parts_.size(); ++i) {
     PartState& part = parts_[i];
-    while (part.next_due <= now && may_begin(i) && part.due.size() < kDueMax) {
+    while (part.next_due <= now && falls_due(i)) {
       part.due.push_back(part.next_due);
       part.next_due += gap(load_.parts[i]);
     }
@@ -236,7 +242,9 @@ void Driver::go_on(Clock::time_point now) {
 
 Clock::duration Driver::patience(Clock::time_point now) const {
   Clock::duration wait = kLook;
-  for (const PartState& part : parts_) wait = std::min(wait, part.next_due - now);
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    if (falls_due(i)) wait = std::min(wait, parts_[i].next_due - now);
+  }
   if (!refused_.empty()) wait = std::min(wait, refused_.begin()->first - now);
   if (load_.seconds > 0) {
     const auto end =
