@@ -4,16 +4,18 @@
 //
 // Each has a virtual time: the device time it had over its weight. The lowest runs next; who comes
 // back is as far behind the others as it was when it left, so nobody saves up for later by being
-// away: a tenant at most `credit_ns`, so that who asks now and then is not behind who always does.
+// away: a tenant at most `credit_ns`, so that who asks now and then is not behind who always does,
+// and one that was there within the last `lately_ns` of virtual time at most `lately_credit_ns`: so
+// who uses less than its part may send several requests at once.
 // Within a quantum of virtual time, what is due first goes first. What has to be moved to the
 // device before it can run stands back by the time that takes, `affinity_ns` at most: so jobs whose
 // bytes are there run together, and deadlines and affinity never take more than that from anybody.
-// A job with a deadline that has begun keeps its place among its tenant's sessions, until it has had
-// `begun_ns`: one after the other more of them are in time than all at once.
-// Likewise a job that is not latency-critical stands back by `head_start_ns` for those that are.
-// For two tenants that always have jobs, |used/weight - used/weight| <= quantum + affinity + head
-// start + the longer of their longest jobs over its weight.
-// Ownership: borrows groups and lanes while they are in. Threading: plain value.
+// A job with a deadline that has begun keeps its place among its tenant's sessions, until it has
+// had `begun_ns`: one after the other more of them are in time than all at once. Likewise a job
+// that is not latency-critical stands back by `head_start_ns` for those that are. For two tenants
+// that always have jobs, |used/weight - used/weight| <= quantum + affinity + head start + the
+// longer of their longest jobs over its weight. Ownership: borrows groups and lanes while they are
+// in. Threading: plain value.
 #pragma once
 
 #include "scheduler/lane.h"
@@ -27,6 +29,8 @@ class FairQueue {
     uint64_t affinity_ns = 0;
     uint64_t head_start_ns = 0;
     uint64_t credit_ns = 0;
+    uint64_t lately_ns = 0;
+    uint64_t lately_credit_ns = 0;
     uint64_t begun_ns = 0;
   };
   explicit FairQueue(const Options& options) : options_(options) {}

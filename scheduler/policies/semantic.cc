@@ -7,7 +7,7 @@
 // Why a head start and no rank of its own: a program decodes as long as it likes, and all who
 // decode together would keep everybody else's first token back for ever. So who uses less of the
 // device than its part is first with whatever it sends, and who uses more waits for those. For that
-// a tenant that was away may have saved up kCreditNs, and no more.
+// a tenant may have saved up kLatelyCreditNs, and kCreditNs if it was away.
 // Aging: best-effort jobs that wait are served once per kAgingNs whatever comes above them, so that
 // each of n tenants waits at most n times that and n longest jobs. Anticipation: a program that
 // decodes asks for its next step a round trip after the last; a longer job that slips into that gap
@@ -27,8 +27,11 @@ constexpr uint64_t kQuantumNs = 2'000'000;
 // Bytes that come for one job and leave for the next are worth a few jobs' length of waiting.
 constexpr uint64_t kAffinityNs = 20'000'000;
 constexpr uint64_t kHeadStartNs = 4'000'000;
-// A few requests of a tenant that was away, or as much of a long one.
+// A few requests of a tenant that was away, or as much of a long one; and some more of one that
+// always asks for less than its part.
 constexpr uint64_t kCreditNs = 20'000'000;
+constexpr uint64_t kLatelyNs = 500'000'000;
+constexpr uint64_t kLatelyCreditNs = 150'000'000;
 constexpr uint64_t kBegunNs = 50'000'000;
 constexpr uint64_t kAgingNs = 500'000'000;
 constexpr uint64_t kHoldMaxNs = 400'000;
@@ -94,6 +97,8 @@ class Semantic final : public Policy {
                      .affinity_ns = kAffinityNs,
                      .head_start_ns = kHeadStartNs,
                      .credit_ns = kCreditNs,
+                     .lately_ns = kLatelyNs,
+                     .lately_credit_ns = kLatelyCreditNs,
                      .begun_ns = kBegunNs}};
     uint64_t served_ns = 0;  // last, or when it came to have candidates
   };

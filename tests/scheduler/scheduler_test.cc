@@ -399,6 +399,68 @@ std::vector<uint64_t> turns_of_two(uint64_t deadline_ns, int chunks) {
   return out;
 }
 
+// How long tenant a has the device alone with a job of 200 ms, of 300 ms: b always has work, and a
+// had a job of 3 ms every 30 ms until it was away for so long.
+uint64_t alone_ms(uint64_t away_ms) {
+  Scheduler scheduler = make("semantic");
+  scheduler.open({1}, "a");
+  scheduler.open({2}, "b");
+  scheduler.add({2}, {}, 0);
+  uint64_t now_ms = 0;
+  uint64_t left_ms = 0;  // of a's job
+  const auto run = [&](uint64_t until_ms) {
+    uint64_t of_a_ms = 0;
+    for (bool alone = true; now_ms < until_ms;) {
+      const SessionId session = scheduler.take(now_ms * kMs).session.value();
+      ++now_ms;
+      scheduler.charge(session, kMs);
+      alone = alone && session == SessionId{1};
+      of_a_ms += alone ? 1 : 0;
+      if (session == SessionId{1} && --left_ms == 0) {
+        scheduler.done(session, now_ms * kMs);
+      } else {
+        scheduler.yield(session, now_ms * kMs);
+      }
+    }
+    return of_a_ms;
+  };
+  const auto add = [&](uint64_t ms) {
+    left_ms = ms;
+    scheduler.add({1}, {.arrived_ns = now_ms * kMs}, now_ms * kMs);
+  };
+  for (int i = 0; i < 30; ++i) {
+    add(3);
+    run(now_ms + 30);
+  }
+  run(now_ms + away_ms);
+  add(200);
+  return run(now_ms + 300);
+}
+
+TEST(Semantic, WhoUsesLessThanItsPartMayAskForMoreAtOnceAndWhoWasAwayForLittle) {
+  EXPECT_NEAR(static_cast<double>(alone_ms(0)), 150, 8);
+  EXPECT_NEAR(static_cast<double>(alone_ms(2000)), 150, 8) << "what it had when it left";
+  Scheduler scheduler = make("semantic");
+  scheduler.open({1}, "new");
+  scheduler.open({2}, "b");
+  scheduler.add({2}, {}, 0);
+  uint64_t now_ns = 0;
+  for (int i = 0; i < 1000; ++i) {
+    const SessionId session = scheduler.take(now_ns).session.value();
+    now_ns += kMs;
+    scheduler.charge(session, kMs);
+    scheduler.yield(session, now_ns);
+  }
+  scheduler.add({1}, {.arrived_ns = now_ns}, now_ns);
+  int alone = 0;
+  for (; scheduler.take(now_ns).session == SessionId{1}; ++alone) {
+    now_ns += kMs;
+    scheduler.charge({1}, kMs);
+    scheduler.yield({1}, now_ns);
+  }
+  EXPECT_NEAR(alone, 20, 4);
+}
+
 TEST(Semantic, AJobWithADeadlineThatHasBegunGoesOnBeforeItsTenantsOthersForAWhile) {
   EXPECT_EQ(turns_of_two(kNever, 4), (std::vector<uint64_t>{1, 2, 1, 2}));
   EXPECT_EQ(turns_of_two(kMs * 1000, 8), (std::vector<uint64_t>{1, 1, 1, 1, 1, 1, 2, 2}))
