@@ -20,7 +20,7 @@ constexpr uint64_t kJobsAwayAfterSlow = 100;
 constexpr uint32_t kResyncsMax = UINT16_MAX;
 // Between jobs and chunks there is time that no job is charged, and a job that is let in and then
 // is late has waited for nothing.
-constexpr uint64_t kPessimism = 8;
+constexpr uint64_t kPessimism = 4;
 constexpr uint64_t kJobsOfATraining = 64;  // A step may be several plans, and not all go back.
 
 // What a deadline can refuse.

@@ -56,7 +56,7 @@ void measure_flood(FairnessBench& bench) {
   const double request_s = warm_up(bench, bench.ours);
   (void)warm_up(bench, bench.fcfs);
   Requests requests{.per_second = 0.5 / kVictims / request_s,
-                    .each = bench.quick ? uint64_t{30} : uint64_t{150}};
+                    .each = bench.quick ? uint64_t{20} : uint64_t{150}};
   Samples ratio{.arm = "flood"};
   std::vector<double> alone_ms;
   std::vector<double> attacked_ms;

@@ -123,7 +123,7 @@ void measure_round(FairnessBench& bench, const Ladder& ours, Seen& seen) {
 
 void measure_overload(FairnessBench& bench) {
   Ladder ladder{
-      .service_s = service_s(bench, bench.ours), .seconds = bench.quick ? 1.0 : 10.0, .told = true};
+      .service_s = service_s(bench, bench.ours), .seconds = bench.quick ? 0.7 : 10.0, .told = true};
   (void)service_s(bench, bench.fcfs);
   Seen seen;
   Rounds rounds(bench.rounds);
