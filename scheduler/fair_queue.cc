@@ -22,7 +22,7 @@ bool keeps_place(const Lane& lane) { return lane.begun && lane.job().deadline_ns
 
 void FairQueue::enter(Lane& lane, Group& group) {
   if (group.lanes.empty()) {
-    const bool lately = group.virtual_ns > 0 && floor_ns_ - group.left_ns < options_.lately_ns;
+    const bool lately = group.virtual_ns > 0 && used_ns_ - group.left_ns < options_.lately_ns;
     const uint64_t credit_ns = lately ? options_.lately_credit_ns : options_.credit_ns;
     const uint64_t behind_ns = std::max(group.behind_ns, credit_ns);
     group.virtual_ns = lifted(group.virtual_ns, behind_ns, floor_ns_);
@@ -40,7 +40,7 @@ void FairQueue::leave(Lane& lane) {
   lane.behind_ns = behind(lane.virtual_ns, group.floor_ns);
   if (group.lanes.empty()) {
     group.behind_ns = behind(group.virtual_ns, floor_ns_);
-    group.left_ns = floor_ns_;
+    group.left_ns = used_ns_;
     groups_.drop(group);
   } else {
     rank(group);
@@ -58,6 +58,7 @@ Lane* FairQueue::choose() {
 
 void FairQueue::charge(Lane& lane, uint64_t used_ns) {
   Group& group = *lane.group;
+  used_ns_ += used_ns;
   lane.virtual_ns += used_ns;
   group.virtual_ns +=
       static_cast<uint64_t>(static_cast<double>(used_ns) / group.tenant->terms.weight);

@@ -5,7 +5,7 @@
 // Each has a virtual time: the device time it had over its weight. The lowest runs next; who comes
 // back is as far behind the others as it was when it left, so nobody saves up for later by being
 // away: a tenant at most `credit_ns`, so that who asks now and then is not behind who always does,
-// and one that was there within the last `lately_ns` of virtual time at most `lately_credit_ns`: so
+// and one that was there within the last `lately_ns` of device time at most `lately_credit_ns`: so
 // who uses less than its part may send several requests at once.
 // Within a quantum of virtual time, what is due first goes first. What has to be moved to the
 // device before it can run stands back by the time that takes, `affinity_ns` at most: so jobs whose
@@ -62,6 +62,7 @@ class FairQueue {
   const Options options_;
   Heap<Group> groups_;
   uint64_t floor_ns_ = 0;  // what groups are lifted to
+  uint64_t used_ns_ = 0;   // by all
   uint64_t turns_ = 0;
 };
 

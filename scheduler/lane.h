@@ -32,7 +32,7 @@ struct Group : Ranked {
   Heap<Lane> lanes;
   uint64_t virtual_ns = 0;  // device time over weight, lifted when it comes back
   uint64_t behind_ns = 0;   // how far below the others it was when it left
-  uint64_t left_ns = 0;     // and where they were then
+  uint64_t left_ns = 0;     // and what all had used then
   uint64_t floor_ns = 0;    // what its lanes are lifted to
 };
 
