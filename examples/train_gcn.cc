@@ -130,6 +130,7 @@ struct Propagate : torch::autograd::Function<Propagate> {
 
   static variable_list backward(AutogradContext* context, const variable_list& gradient) {
     const auto* const by =
+        // NOLINTNEXTLINE(performance-no-int-to-ptr): a context saves no pointers.
         reinterpret_cast<const Adjacency*>(context->saved_data["adjacency"].toInt());
     const int64_t chunk = context->saved_data["chunk"].toInt();
     return {product(*by, gradient[0].contiguous(), chunk), {}, {}};

@@ -16,7 +16,6 @@ namespace {
 using graph::PlanWriter;
 using server::Access;
 using std::chrono::milliseconds;
-using std::chrono::steady_clock;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using transport::FrameKind;
