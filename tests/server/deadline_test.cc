@@ -97,6 +97,13 @@ void flood(Guest& busy, TestServer& server) {
   ASSERT_TRUE(eventually([&] { return report(server).queued_jobs >= 40; }));
 }
 
+// Jobs of that guest, of which the first keeps the device until it wakes.
+void occupy(TestServer& server, Guest& guest, int jobs = 1, int64_t ms = 0) {
+  server.device.asleep = true;
+  for (int i = 0; i < jobs; ++i) work(guest, ms);
+  ASSERT_TRUE(eventually([&] { return server.device.running > 0; }));
+}
+
 TEST(Deadline, AJobThatCouldOnlyBeLateIsAnsweredAtOnceAndTakesNoDeviceTime) {
   for (const char* const policy : {"fcfs", "edf", "semantic"}) {
     SCOPED_TRACE(policy);
@@ -142,6 +149,7 @@ TEST(Deadline, JobsThatAreRefusedAndOthersKeepTheOrderOfTheirSession) {
     set_deadline(guest, 0);
     work(guest, 200);
   }
+  ASSERT_TRUE(eventually([&] { return report(server).refusals.deadline == 10; }));
   server.device.restless = true;
   for (int i = 0; i < 5; ++i) {
     for (int late = 0; late < 2; ++late) {
@@ -173,9 +181,7 @@ TEST(Deadline, OfAJobThatHasPassedAtItsTurnIsHeardThen) {
   if (server.device.works_on_its_own()) GTEST_SKIP() << "its jobs take no time here";
   Guest busy(server, "a");
   Guest guest(server, "b");
-  server.device.asleep = true;
-  work(busy, 0);  // Nobody knows how long that takes.
-  ASSERT_TRUE(eventually([&] { return server.device.running > 0; }));
+  occupy(server, busy);  // Nobody knows how long that takes.
   set_deadline(guest, 300);
   work(guest, 0);
   ASSERT_TRUE(eventually([&] { return report(server).queued_jobs == 2; }));
@@ -193,9 +199,7 @@ TEST(Deadline, AJobThatHasBegunEnds) {
   Guest other(server, "a");
   Guest guest(server, "b");
   set_deadline(guest, 1000);
-  server.device.asleep = true;
-  work(guest, 0);
-  ASSERT_TRUE(eventually([&] { return server.device.running > 0; }));
+  occupy(server, guest);
   work(other, 0);  // So that it gives way.
   std::this_thread::sleep_for(milliseconds(1020));
   server.device.asleep = false;
@@ -207,9 +211,7 @@ TEST(Deadline, AJobThatHasBegunEnds) {
 TEST(Deadline, IsOfWhatIsSentFromThenOnAndNotOfWhatOnlyComesAgain) {
   TestServer server(options(4));
   Guest guest(server, "a");
-  server.device.asleep = true;
-  for (int i = 0; i < 4; ++i) work(guest, 0);
-  ASSERT_TRUE(eventually([&] { return server.device.running > 0; }));
+  occupy(server, guest, 4);
   work(guest, 0);
   work(guest, 0);  // Dropped: sent before the refusal was read.
   const auto frame = guest.client.receive_answer();
@@ -267,9 +269,7 @@ TEST(Deadline, WhoCannotWaitForAPlaceInTheQueueIsNotToldToComeAgain) {
   if (server.device.works_on_its_own()) GTEST_SKIP() << "its jobs take no time here";
   Guest guest(server, "a");
   learn(guest, 50);
-  server.device.asleep = true;
-  for (int i = 0; i < 4; ++i) work(guest, 50);
-  ASSERT_TRUE(eventually([&] { return server.device.running > 0; }));
+  occupy(server, guest, 4, 50);
   set_deadline(guest, 1);
   work(guest, 50);
   server.device.asleep = false;
@@ -289,9 +289,7 @@ TEST(Deadline, WhoGoesWhileItsAnswerIsDueTakesItAlong) {
     ask(*guest, 50);
     EXPECT_TRUE(guest->client.receive_answer());
   }
-  server.device.asleep = true;
-  for (int i = 0; i < 4; ++i) work(busy, 50);
-  ASSERT_TRUE(eventually([&] { return server.device.running > 0; }));
+  occupy(server, busy, 4, 50);
   set_deadline(*guest, 1);
   for (int i = 0; i < 3; ++i) ask(*guest, 50);
   ASSERT_TRUE(eventually([&] { return report(server).refusals.deadline == 3; }));
