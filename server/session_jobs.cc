@@ -23,13 +23,6 @@ constexpr uint32_t kResyncsMax = UINT16_MAX;
 constexpr uint64_t kPessimism = 4;
 constexpr uint64_t kJobsOfATraining = 64;  // A step may be several plans, and not all go back.
 
-// What a deadline can refuse.
-bool has_operators(const graph::Plan& plan) {
-  return std::ranges::any_of(plan.entries, [](const graph::Entry& entry) {
-    return entry.kind == graph::EntryKind::kOp || entry.kind == graph::EntryKind::kDeferredOp;
-  });
-}
-
 Error invalid(std::string text) { return {ErrorCode::kInvalid, std::move(text)}; }
 Error exhausted(std::string text) { return {ErrorCode::kExhausted, std::move(text)}; }
 
@@ -71,7 +64,8 @@ Session::Place Session::job(const Message& message, uint64_t payload_bytes) {
   note_arrival(message.job);
   if (refuse()) return std::span<std::byte>();
   DJINN_TRY(auto decoded, plans_.decode(message));
-  if (decoded && late_ && !has_operators(*decoded->plan)) {  // There is nothing to leave out.
+  if (decoded && late_ &&
+      decoded->knowledge->facts().operators() == 0) {  // There is nothing to leave out.
     refuse_for(late_->retry_after_ms);
     return std::span<std::byte>();
   }
@@ -130,7 +124,7 @@ Admission::Entrant Session::entrant(const Task& task) const {
 void Session::set_deadline(Task& task) {
   const Arrival arrival = arrivals_.front();
   arrivals_.erase(arrivals_.begin());
-  if (arrival.deadline_ns == sched::kNever || !has_operators(*task.work.plan)) return;
+  if (arrival.deadline_ns == sched::kNever || task.knowledge->facts().operators() == 0) return;
   task.deadline_ns = arrival.deadline_ns;
   Admission::Entrant as = entrant(task);
   if (!task.knowledge->is_known()) as.expected_ns = 0;

@@ -61,6 +61,7 @@ PlanFacts::PlanFacts(const graph::Plan& plan) {
                std::ranges::find(kExtends, op) != kExtends.end();
   }
   for (const graph::Entry& entry : plan.entries) {
+    if (is_operator(entry)) ++operators_;
     if (entry.kind == graph::EntryKind::kOp) note_product(plan, entry);
   }
 }

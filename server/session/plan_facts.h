@@ -32,12 +32,18 @@ struct JobSize {
   [[nodiscard]] uint64_t units() const { return elements + flops / 32; }
 };
 
+[[nodiscard]] inline bool is_operator(const graph::Entry& entry) {
+  return entry.kind == graph::EntryKind::kOp || entry.kind == graph::EntryKind::kDeferredOp;
+}
+
 class PlanFacts {
  public:
   explicit PlanFacts(const graph::Plan& plan);
 
   [[nodiscard]] JobSize size(const graph::Plan& plan, std::span<const int64_t> numbers) const;
   [[nodiscard]] JobPhase phase(const JobSize& size) const;
+  // That it runs.
+  [[nodiscard]] uint64_t operators() const { return operators_; }
 
  private:
   struct Product {
@@ -50,6 +56,7 @@ class PlanFacts {
   void note_product(const graph::Plan& plan, const graph::Entry& entry);
 
   std::vector<Product> products_;
+  uint64_t operators_ = 0;
   bool trains_ = false;
   bool attends_ = false;  // It extends a cache or attends.
 };

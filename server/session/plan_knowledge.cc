@@ -84,12 +84,9 @@ PlanReport PlanKnowledge::report() const {
   std::array<char, 17> hash{};
   std::snprintf(hash.data(), hash.size(), "%016llx",
                 static_cast<unsigned long long>(plan_.hash.high));
-  const auto is_operator = [](const graph::Entry& entry) {
-    return entry.kind == graph::EntryKind::kOp || entry.kind == graph::EntryKind::kDeferredOp;
-  };
   PlanReport out;
   out.hash = hash.data();
-  out.operators = static_cast<uint64_t>(std::ranges::count_if(plan_.entries, is_operator));
+  out.operators = facts_.operators();
   out.artifacts =
       static_cast<uint64_t>(std::ranges::count_if(plan_.entries, [](const graph::Entry& entry) {
         return entry.kind == graph::EntryKind::kUpload &&
