@@ -89,13 +89,8 @@ class Scene {
 
   // What is needed once is there then. What a request takes of the device; seconds.
   double warm_up(const House& house) {
-    const trace::Load load{.parts = {{.trace = &bench_.traces.of("assist"),
-                                      .token = kTenants[kUrgent],
-                                      .plays = kWarmPlays}}};
-    (void)house.play(load);
-    const double before = house.use().used_s[kUrgent];
-    (void)house.play(load);
-    return (house.use().used_s[kUrgent] - before) / static_cast<double>(kWarmPlays);
+    return house.seconds_per_play(
+        {.trace = &bench_.traces.of("assist"), .token = kTenants[kUrgent], .plays = kWarmPlays});
   }
 
   ColocateBench& bench_;

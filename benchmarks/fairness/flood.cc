@@ -2,6 +2,7 @@
 // Three tenants whose requests take a sixth of the device each, and one that sends ten times as
 // many as each of them: how long the three wait for their first token.
 #include <algorithm>
+#include <ranges>
 #include <stdexcept>
 
 #include "benchmarks/fairness/bench.h"
@@ -36,14 +37,13 @@ trace::Load victims(FairnessBench& bench, const Requests& requests) {
 }
 
 double warm_up(FairnessBench& bench, const House& house) {
-  const auto play = [&](const char* tenant) {
-    (void)house.play(
-        {.parts = {{.trace = &bench.traces.of("request"), .token = tenant, .plays = kWarmPlays}}});
+  const auto plays = [&](const char* tenant) {
+    return trace::Part{.trace = &bench.traces.of("request"), .token = tenant, .plays = kWarmPlays};
   };
-  for (const char* const tenant : kTenants) play(tenant);
-  const Use before = house.use();
-  play(kTenants[0]);
-  return (house.use().used_s[0] - before.used_s[0]) / static_cast<double>(kWarmPlays);
+  for (const char* const other : kTenants | std::views::drop(1)) {
+    (void)house.play({.parts = {plays(other)}});
+  }
+  return house.seconds_per_play(plays(kTenants[0]));
 }
 
 double first_token_p95(const trace::Outcome& outcome) {

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <fstream>
+#include <numeric>
 #include <stdexcept>
 #include <utility>
 
@@ -106,6 +107,18 @@ trace::Outcome House::play(trace::Load load) const {
     if (!tally.errors.empty()) throw std::runtime_error(tally.first_error);
   }
   return outcome;
+}
+
+double House::seconds_per_play(const trace::Part& part) const {
+  const auto used_s = [this] {
+    const Use seen = use();
+    return std::accumulate(seen.used_s.begin(), seen.used_s.end(), 0.0);
+  };
+  (void)play({.parts = {part}});
+  const double before_s = used_s();
+  const trace::Outcome outcome = play({.parts = {part}});
+  if (outcome.parts[0].plays != part.plays) throw std::runtime_error("a play was lost");
+  return (used_s() - before_s) / static_cast<double>(part.plays);
 }
 
 Sampler::Sampler(const House& house, std::chrono::milliseconds period)

@@ -81,6 +81,9 @@ class House {
   // Plays the load here; std::runtime_error if none could be played, or if a foreground part's
   // answers are not those that were recorded.
   [[nodiscard]] trace::Outcome play(trace::Load load) const;
+  // How long the device works for one of the part's plays while nobody else is there; seconds. They
+  // are played twice: what is needed once is there then. std::runtime_error if one is lost.
+  [[nodiscard]] double seconds_per_play(const trace::Part& part) const;
 
  private:
   transport::Address admin_;
