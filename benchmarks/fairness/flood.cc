@@ -2,7 +2,7 @@
 // Three tenants whose requests take a sixth of the device each, and one that sends ten times as
 // many as each of them: how long the three wait for their first token.
 #include <algorithm>
-#include <ranges>
+#include <span>
 #include <stdexcept>
 
 #include "benchmarks/fairness/bench.h"
@@ -40,7 +40,7 @@ double warm_up(FairnessBench& bench, const House& house) {
   const auto plays = [&](const char* tenant) {
     return trace::Part{.trace = &bench.traces.of("request"), .token = tenant, .plays = kWarmPlays};
   };
-  for (const char* const other : kTenants | std::views::drop(1)) {
+  for (const char* const other : std::span(kTenants).subspan(1)) {
     (void)house.play({.parts = {plays(other)}});
   }
   return house.seconds_per_play(plays(kTenants[0]));
