@@ -13,7 +13,8 @@
 #include <string>
 #include <vector>
 
-#include <torch/torch.h>
+#include <ATen/Parallel.h>
+#include <torch/utils.h>
 
 #include "examples/chat_template.h"
 #include "examples/generation.h"

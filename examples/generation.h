@@ -13,7 +13,7 @@
 #include <span>
 #include <vector>
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "examples/llama.h"
 #include "examples/sampler.h"

@@ -8,6 +8,8 @@
 #include <optional>
 #include <stdexcept>
 
+#include <torch/utils.h>
+
 #include "examples/safetensors.h"
 
 namespace djinn::examples {

@@ -6,7 +6,7 @@
 #include <cstdio>
 #include <exception>
 
-#include <torch/torch.h>
+#include <c10/util/Exception.h>
 
 namespace djinn::examples {
 

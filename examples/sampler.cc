@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include <torch/utils.h>
+
 namespace djinn::examples {
 
 at::Tensor sample(const at::Tensor& logits, const Sampling& sampling) {

@@ -8,7 +8,7 @@
 
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "client/djinn.h"
 #include "tests/support/sanitized.h"
