@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // OpInfo: what the recorder must know of an operator, read once from its schema and tags.
 //
-// Ownership: one per schema, leaked with the process. Threading: immutable but for `name`, which is
-// touched under the recorder's lock.
+// Ownership: one per schema, leaked with the process. Threading: immutable but for `has_meta`,
+// which any thread may clear.
 #pragma once
 
 #include <atomic>

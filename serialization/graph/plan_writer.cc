@@ -10,7 +10,7 @@
 namespace djinn::graph {
 namespace {
 
-// Epochs are unique in the process, so that an OpName may serve several writers in turn.
+// Epochs are unique in the process, so that a StorageRecord may serve several writers in turn.
 uint32_t next_epoch() {
   static std::atomic<uint32_t> last{0};
   uint32_t epoch = ++last;
@@ -19,6 +19,11 @@ uint32_t next_epoch() {
 }
 
 }  // namespace
+
+uint32_t new_op_number() {
+  static std::atomic<uint32_t> count{0};
+  return count.fetch_add(1, std::memory_order_relaxed);
+}
 
 void PlanWriter::begin(uint64_t base, uint64_t upload) {
   structure_.clear();
@@ -64,9 +69,9 @@ void PlanWriter::operand(StorageRecord& storage, Dtype dtype, std::span<const in
   numbers_.advance(count);
 }
 
-void PlanWriter::introduce(OpName& name) {
-  name.epoch = epoch_;
-  name.index = static_cast<uint32_t>(names_.size());
+void PlanWriter::introduce(const OpName& name) {
+  if (name.number >= places_.size()) places_.resize(name.number + size_t{1});
+  places_[name.number] = {.epoch = epoch_, .index = static_cast<uint32_t>(names_.size())};
   names_.push_back(&name);
 }
 
@@ -87,7 +92,7 @@ void PlanWriter::abandon_entry() {
     if (slots_[i].storage != nullptr) slots_[i].storage->epoch = 0;
   }
   slots_.resize(begun_.slots);
-  for (size_t i = begun_.names; i < names_.size(); ++i) names_[i]->epoch = 0;
+  for (size_t i = begun_.names; i < names_.size(); ++i) places_[names_[i]->number].epoch = 0;
   names_.resize(begun_.names);
   entries_ = begun_.entries;
   answers_ = begun_.answers;

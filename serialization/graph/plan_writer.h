@@ -26,11 +26,13 @@ struct StorageRecord {
   bool known = false;  // The server has heard of it in an earlier flush.
 };
 
-// An operator's name and its place in the names of the current flush.
+// One that no OpName of this process has. Threading: any thread.
+[[nodiscard]] uint32_t new_op_number();
+
+// An operator's name. Immutable while writers use it: those of several sessions write at a time.
 struct OpName {
   std::string name;
-  uint32_t epoch = 0;
-  uint32_t index = 0;
+  uint32_t number = new_op_number();  // In this process, from 0.
 };
 
 // Grows like a vector, but writes without a call.
@@ -85,9 +87,9 @@ class PlanWriter {
   [[nodiscard]] uint32_t entries() const { return entries_; }
 
   // -- entries; an op is: op, its args, results(count), its results
-  void op(OpName& name, size_t arg_count) { run('O', name, arg_count); }
+  void op(const OpName& name, size_t arg_count) { run('O', name, arg_count); }
   // Returns the index of its answer.
-  uint32_t deferred_op(OpName& name, size_t arg_count) {
+  uint32_t deferred_op(const OpName& name, size_t arg_count) {
     run('Y', name, arg_count);
     return answers_++;
   }
@@ -203,13 +205,13 @@ class PlanWriter {
     u8(tag);
     ++entries_;
   }
-  void run(uint8_t tag, OpName& name, size_t arg_count) {
+  void run(uint8_t tag, const OpName& name, size_t arg_count) {
     entry(tag);
-    if (name.epoch != epoch_) introduce(name);
-    varint(name.index);
+    if (name.number >= places_.size() || places_[name.number].epoch != epoch_) introduce(name);
+    varint(places_[name.number].index);
     varint(arg_count);
   }
-  void introduce(OpName& name);
+  void introduce(const OpName& name);
   void slot(StorageRecord& storage, bool deferred = false) {
     if (storage.epoch == epoch_) {
       varint(storage.slot);
@@ -237,11 +239,18 @@ class PlanWriter {
     uint32_t answers = 0;
   };
 
+  // An operator's place in the names of a flush.
+  struct Place {
+    uint32_t epoch = 0;
+    uint32_t index = 0;
+  };
+
   Mark begun_;
   Sink<uint8_t> structure_;
   Sink<int64_t> numbers_;
   std::vector<Slot> slots_;
-  std::vector<OpName*> names_;
+  std::vector<const OpName*> names_;
+  std::vector<Place> places_;  // by the operator's number
   std::vector<int64_t> strays_;
   uint32_t epoch_ = 0;
   uint32_t entries_ = 0;

@@ -76,6 +76,32 @@ TEST(Plan, HasOneNameWhateverItsNumbers) {
   EXPECT_NE(fresh.write(1.0, false).hash, name);  // Another structure: its inputs are new.
 }
 
+TEST(Plan, IsTheSameWhoeverElseRecordsMeanwhile) {
+  const OpName add{.name = "aten::add.Tensor"};
+  const OpName mul{.name = "aten::mul.Tensor"};
+  StorageRecord to{.id = 5, .bytes = 24, .known = true};
+  StorageRecord others{.id = 8, .bytes = 24, .known = true};
+  const auto entry = [](PlanWriter& writer, const OpName& op, StorageRecord& storage) {
+    writer.op(op, 1);
+    writer.tensor();
+    writer.operand(storage, Dtype::kFloat32, kSizes, kRows, 0);
+    writer.results(0);
+  };
+  const auto name_of_flush = [&](PlanWriter* other) {
+    PlanWriter writer;
+    writer.begin(7, 1);
+    if (other != nullptr) other->begin(9, 1);
+    for (int i = 0; i < 3; ++i) {
+      if (other != nullptr) entry(*other, i == 1 ? add : mul, others);
+      entry(writer, i == 1 ? mul : add, to);
+    }
+    return writer.finish().hash;
+  };
+  PlanWriter other;
+  const PlanHash alone = name_of_flush(nullptr);
+  EXPECT_EQ(name_of_flush(&other), alone);
+}
+
 TEST(Plan, AnAbandonedEntryLeavesNoTrace) {
   Example example;
   const Flush expected = example.write(1.0);
