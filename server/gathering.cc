@@ -7,7 +7,7 @@
 namespace djinn::server {
 namespace {
 
-constexpr uint64_t kGapMaxNs = 200'000'000;  // A longer one was a pause.
+constexpr uint64_t kGapMaxNs = 200'000'000;  // A longer one was a pause, and says nothing.
 
 // How long a mate is worth waiting for.
 uint64_t patience_ns(uint64_t step_ns) { return std::min(step_ns / 2, Gathering::kWaitMaxNs); }
@@ -26,9 +26,10 @@ void Gathering::came(SessionId session, uint64_t now_ns) {
   const auto at = mates_.find(session);
   if (at == mates_.end() || at->second.ended_ns == 0) return;
   Mate& mate = at->second;
-  const uint64_t gap_ns = std::min(now_ns - std::exchange(mate.ended_ns, 0), kGapMaxNs);
-  mate.gap_ns = mate.gap_ns == 0 ? gap_ns : mate.gap_ns - mate.gap_ns / 4 + gap_ns / 4;
   mate.expected = false;
+  const uint64_t gap_ns = now_ns - std::exchange(mate.ended_ns, 0);
+  if (gap_ns > kGapMaxNs) return;
+  mate.gap_ns = mate.gap_ns == 0 ? gap_ns : mate.gap_ns / 2 + gap_ns / 2;
 }
 
 uint64_t Gathering::wait_until(uint64_t company, uint64_t now_ns) {

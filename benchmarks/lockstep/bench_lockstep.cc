@@ -40,7 +40,7 @@ struct Arguments {
   std::vector<size_t> tenants;
   std::string kv = "cat";
   int rounds = 0;
-  int tokens = 24;  // of a tenant's turn, of all together
+  int tokens = 48;  // of a tenant's turn, of all together: it begins and ends with some alone
 };
 
 struct Must {
@@ -171,7 +171,7 @@ class Bench {
 
   // Alone a token takes the same time whoever else waits, so fewer of each will do.
   [[nodiscard]] int tokens_in_turn(size_t count) const {
-    return std::max(2, 2 * arguments_.tokens / static_cast<int>(count));
+    return std::max(2, arguments_.tokens / static_cast<int>(count));
   }
 
   double in_turn(std::vector<Tenant>& tenants) {
@@ -216,7 +216,7 @@ int run(Program& program, Arguments arguments) {
     throw std::runtime_error(arguments.model.string() + " is not there: run ./dev setup");
   }
   arguments.rounds = program.rounds();
-  if (program.quick()) arguments.tokens = 12;
+  if (program.quick()) arguments.tokens = 24;
   if (arguments.tenants.empty()) {
     arguments.tenants =
         program.quick() ? std::vector<size_t>{2, 4} : std::vector<size_t>{2, 4, 8, 16};

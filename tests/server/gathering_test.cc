@@ -76,5 +76,24 @@ TEST(Gathering, WaitsAgainForWhoIsSlowNoMore) {
   EXPECT_LE(until_trusted, 12);
 }
 
+TEST(Gathering, WaitsSoonAgainForWhoHasPaused) {
+  Gathering gathering;
+  uint64_t now = 100 * kMs;
+  const auto waits_after = [&](uint64_t gap) {
+    step(gathering, now);
+    gathering.came({1}, now + kMs);
+    const bool waits = gathering.wait_until(kCompany, now + kMs) != 0;
+    if (waits && gap > kStep / 2) (void)gathering.wait_until(kCompany, now + kMs + kStep / 2);
+    gathering.came({2}, now + gap);
+    now += gap + kStep;
+    return waits;
+  };
+  for (int i = 0; i < 5; ++i) EXPECT_TRUE(waits_after(kMs));
+  EXPECT_TRUE(waits_after(5000 * kMs));
+  int until_trusted = 0;
+  while (!waits_after(kMs)) ++until_trusted;
+  EXPECT_LE(until_trusted, 2);
+}
+
 }  // namespace
 }  // namespace djinn::server
