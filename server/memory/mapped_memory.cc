@@ -96,8 +96,10 @@ MappedMemory::Block MappedMemory::take(uint64_t bytes, const Owner& owner, Arena
   const auto block = arena_.take(wanted, owner.session, budget_ == 0 ? Arena::End::kLow : end);
   if (!block) return {};
   const uint64_t out_of_it = end == Arena::End::kLow ? std::min(block->bytes, promised) : 0;
-  const uint64_t left = std::min(promised - out_of_it, arena_.largest_free());
-  if (left > 0) (void)set_aside(left);
+  if (promised > out_of_it) {  // Else nobody asks how long the longest part is.
+    const uint64_t left = std::min(promised - out_of_it, arena_.largest_free());
+    if (left > 0) (void)set_aside(left);
+  }
   if (owner.account != nullptr && !owner.account->charge(tier_, block->bytes)) {
     arena_.give_back(block->id);
     return {};

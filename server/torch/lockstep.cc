@@ -2,6 +2,8 @@
 #include "server/torch/lockstep.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstring>
 
 #include <ATen/ATen.h>
 
@@ -25,6 +27,17 @@ bool same_bytes(const at::Tensor& a, const at::Tensor& b) {
 bool fit(const Product& a, const Product& b) {
   return same_bytes(a.matrix, b.matrix) && a.bias.defined() == b.bias.defined() &&
          same(a.alpha, b.alpha) && same(a.beta, b.beta);
+}
+
+// A copy of these rows of a matrix, in another shape.
+at::Tensor rows_of(const at::Tensor& matrix, int64_t first, int64_t rows, at::IntArrayRef sizes) {
+  if (!matrix.is_contiguous()) return matrix.narrow(0, first, rows).reshape(sizes).clone();
+  at::Tensor out = at::empty(sizes, matrix.options());
+  const auto row_bytes = static_cast<size_t>(matrix.size(1)) * matrix.element_size();
+  const auto* const from = static_cast<const std::byte*>(matrix.const_data_ptr());
+  std::memcpy(out.mutable_data_ptr(), from + static_cast<size_t>(first) * row_bytes,
+              static_cast<size_t>(rows) * row_bytes);
+  return out;
 }
 
 }  // namespace
@@ -137,7 +150,7 @@ void Lockstep::hand_out(const at::Tensor& made) {
     sizes.back() = made.size(1);
     part.product = {};  // Its tensors would count as users of the bytes.
     guarded(*part.run, [&](Run& run) {
-      run.close_product([&] { return made.narrow(0, first, part.rows).reshape(sizes).clone(); });
+      run.close_product([&] { return rows_of(made, first, part.rows, sizes); });
     });
   }
   parts_.clear();
