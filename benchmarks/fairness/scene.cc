@@ -91,7 +91,8 @@ Use House::use() const {
 
 double House::longest_operator_s() const {
   double longest = 0;
-  for (const nlohmann::json& plan : page("/plans").at("plans")) {
+  const nlohmann::json all = page("/plans");
+  for (const nlohmann::json& plan : all.at("plans")) {
     longest = std::max(longest, plan.at("longest_operator_ns").get<double>() * 1e-9);
   }
   return longest;
