@@ -8,6 +8,7 @@ namespace djinn::server {
 namespace {
 
 constexpr uint64_t kGapMaxNs = 200'000'000;  // A longer one was a pause, and says nothing.
+constexpr uint32_t kPenaltyMax = 32;
 
 // How long a mate is worth waiting for.
 uint64_t patience_ns(uint64_t step_ns) { return std::min(step_ns / 2, Gathering::kWaitMaxNs); }
@@ -19,7 +20,7 @@ void Gathering::ended(SessionId session, uint64_t company, uint64_t step_ns, uin
   mate.company = company;
   mate.step_ns = step_ns;
   mate.ended_ns = now_ns;
-  mate.expected = mate.gap_ns <= patience_ns(step_ns);
+  mate.expected = mate.owed == 0 && mate.gap_ns <= patience_ns(step_ns);
 }
 
 void Gathering::came(SessionId session, uint64_t now_ns) {
@@ -30,6 +31,12 @@ void Gathering::came(SessionId session, uint64_t now_ns) {
   const uint64_t gap_ns = now_ns - std::exchange(mate.ended_ns, 0);
   if (gap_ns > kGapMaxNs) return;
   mate.gap_ns = mate.gap_ns == 0 ? gap_ns : mate.gap_ns / 2 + gap_ns / 2;
+  if (gap_ns > patience_ns(mate.step_ns)) return;
+  if (mate.owed > 0) {
+    --mate.owed;
+  } else if (++mate.kept == kPenaltyMax) {
+    mate.penalty = 1;
+  }
 }
 
 uint64_t Gathering::wait_until(uint64_t company, uint64_t now_ns) {
@@ -43,7 +50,8 @@ uint64_t Gathering::wait_until(uint64_t company, uint64_t now_ns) {
   if (now_ns < until_ns) return until_ns;
   for (auto& [session, mate] : mates_) {
     if (mate.company != company || !std::exchange(mate.expected, false)) continue;
-    mate.gap_ns = std::max(mate.gap_ns, step_ns);
+    mate.owed = mate.penalty = std::min(2 * mate.penalty, kPenaltyMax);
+    mate.kept = 0;
   }
   return 0;
 }

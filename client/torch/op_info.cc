@@ -47,9 +47,9 @@ bool may_know_shapes(const c10::OperatorHandle& handle) {
 
 }  // namespace
 
-OpInfo::OpInfo(const c10::OperatorHandle& operator_handle) : handle(operator_handle) {
+OpInfo::OpInfo(const c10::OperatorHandle& operator_handle)
+    : handle(operator_handle), name(toString(handle.schema().operator_name())) {
   const c10::FunctionSchema& schema = handle.schema();
-  name.name = toString(schema.operator_name());
   arg_count = schema.arguments().size();
   all_alias = true;
   for (const c10::Argument& result : schema.returns()) {

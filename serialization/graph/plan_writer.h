@@ -4,13 +4,15 @@
 // Why no list of ops in between: recording is the client's hot path (a decoder's step is a thousand
 // ops), and what the list would hold is exactly these two strings. The grammar is in plan.h.
 // Ownership: borrows StorageRecords from the tensors that live; `forget` must be called before one
-// dies. Threading: one thread at a time (the device's lock).
+// dies. OpNames are borrowed until the flush is finished. Threading: one thread at a time (the
+// recorder's lock).
 #pragma once
 
 #include <cstring>
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "serialization/graph/plan.h"
@@ -29,10 +31,15 @@ struct StorageRecord {
 // One that no OpName of this process has. Threading: any thread.
 [[nodiscard]] uint32_t new_op_number();
 
-// An operator's name. Immutable while writers use it: those of several sessions write at a time.
+// An operator's name. What a flush knows of it stands in the flush's writer, since several
+// sessions' flushes are written at a time, entry by entry.
 struct OpName {
-  std::string name;
-  uint32_t number = new_op_number();  // In this process, from 0.
+  explicit OpName(std::string text) : name(std::move(text)) {}
+  OpName(const OpName&) = delete;
+  OpName& operator=(const OpName&) = delete;
+
+  const std::string name;
+  const uint32_t number = new_op_number();  // In this process, from 0.
 };
 
 // Grows like a vector, but writes without a call.

@@ -96,7 +96,7 @@ MappedMemory::Block MappedMemory::take(uint64_t bytes, const Owner& owner, Arena
   const auto block = arena_.take(wanted, owner.session, budget_ == 0 ? Arena::End::kLow : end);
   if (!block) return {};
   const uint64_t out_of_it = end == Arena::End::kLow ? std::min(block->bytes, promised) : 0;
-  if (promised > out_of_it) {  // Else nobody asks how long the longest part is.
+  if (promised > out_of_it) {  // Else there is nothing left to set aside.
     const uint64_t left = std::min(promised - out_of_it, arena_.largest_free());
     if (left > 0) (void)set_aside(left);
   }

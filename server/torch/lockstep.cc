@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
+#include <optional>
+#include <utility>
 
 #include <ATen/ATen.h>
 
@@ -29,9 +31,8 @@ bool fit(const Product& a, const Product& b) {
          same(a.alpha, b.alpha) && same(a.beta, b.beta);
 }
 
-// A copy of these rows of a matrix, in another shape.
+// A copy of these rows of a contiguous matrix in host memory, in another shape.
 at::Tensor rows_of(const at::Tensor& matrix, int64_t first, int64_t rows, at::IntArrayRef sizes) {
-  if (!matrix.is_contiguous()) return matrix.narrow(0, first, rows).reshape(sizes).clone();
   at::Tensor out = at::empty(sizes, matrix.options());
   const auto row_bytes = static_cast<size_t>(matrix.size(1)) * matrix.element_size();
   const auto* const from = static_cast<const std::byte*>(matrix.const_data_ptr());
@@ -108,7 +109,7 @@ void Lockstep::multiply() {
   try {
     if (parts_.size() < 2) throw Problem(ErrorCode::kFailed, "there is nothing to share");
     backend_.act_for({});
-    made = product();
+    made = product().contiguous();
   } catch (const std::exception&) {  // Each alone finds what there is to say.
     for (const Part& part : parts_) part.run->drop_product();
     parts_.clear();

@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
-#include <gtest/gtest.h>
 #include <ATen/Parallel.h>
+#include <gtest/gtest.h>
 #include <torch/types.h>
 
 #include "examples/generation.h"

@@ -48,9 +48,9 @@ struct Flush {
 // The storages and names that the flushes of one client share.
 struct Recorder {
   PlanWriter writer;
-  graph::OpName add{.name = "aten::add.Tensor"};
-  graph::OpName everything{.name = "aten::everything"};
-  graph::OpName nonzero{.name = "aten::nonzero"};
+  graph::OpName add{"aten::add.Tensor"};
+  graph::OpName everything{"aten::everything"};
+  graph::OpName nonzero{"aten::nonzero"};
   StorageRecord old{.id = 5, .bytes = 24, .known = true};
   uint64_t next = 7;
 

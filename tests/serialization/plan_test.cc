@@ -23,7 +23,7 @@ constexpr std::array<int64_t, 2> kColumns{1, 2};
 // c = a + b.t(), then c is fetched and a dies.
 struct Example {
   PlanWriter writer;
-  OpName add{.name = "aten::add.Tensor"};
+  OpName add{"aten::add.Tensor"};
   StorageRecord a{.id = 5, .bytes = 24, .known = true};
   StorageRecord b{.id = 6, .bytes = 24, .known = true};
   StorageRecord c{.id = 7, .bytes = 24};
@@ -77,8 +77,8 @@ TEST(Plan, HasOneNameWhateverItsNumbers) {
 }
 
 TEST(Plan, IsTheSameWhoeverElseRecordsMeanwhile) {
-  const OpName add{.name = "aten::add.Tensor"};
-  const OpName mul{.name = "aten::mul.Tensor"};
+  const OpName add{"aten::add.Tensor"};
+  const OpName mul{"aten::mul.Tensor"};
   StorageRecord to{.id = 5, .bytes = 24, .known = true};
   StorageRecord others{.id = 8, .bytes = 24, .known = true};
   const auto entry = [](PlanWriter& writer, const OpName& op, StorageRecord& storage) {
@@ -107,7 +107,7 @@ TEST(Plan, AnAbandonedEntryLeavesNoTrace) {
   const Flush expected = example.write(1.0);
   const ByteString structure(expected.structure.begin(), expected.structure.end());
   Example other;
-  OpName unsendable{.name = "aten::from_file"};
+  OpName unsendable{"aten::from_file"};
   StorageRecord stranger{.id = 9, .bytes = 8};
   other.writer.begin(7, 1);
   other.writer.op(unsendable, 1);

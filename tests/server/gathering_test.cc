@@ -56,43 +56,62 @@ TEST(Gathering, WaitsOnceForWhoDoesNotComeBack) {
   EXPECT_EQ(waited, 1U);
 }
 
-TEST(Gathering, WaitsAgainForWhoIsSlowNoMore) {
-  Gathering gathering;
-  uint64_t now = 100 * kMs;
-  const auto waits_after = [&](uint64_t gap) {
-    step(gathering, now);
-    gathering.came({1}, now + kMs);
-    const bool waits = gathering.wait_until(kCompany, now + kMs) != 0;
-    if (waits && gap > kStep / 2) (void)gathering.wait_until(kCompany, now + kMs + kStep / 2);
-    gathering.came({2}, now + gap);
-    now += gap + kStep;
+// Two sessions, of which the second comes back so long after each step.
+class Pair {
+ public:
+  // Whether the first, which is always quick, waits for the second.
+  bool waits_before(uint64_t gap) {
+    step(gathering_, now_);
+    gathering_.came({1}, now_ + kMs);
+    const bool waits = gathering_.wait_until(kCompany, now_ + kMs) != 0;
+    if (waits && gap > kStep / 2) (void)gathering_.wait_until(kCompany, now_ + kMs + kStep / 2);
+    gathering_.came({2}, now_ + gap);
+    now_ += gap + kStep;
     return waits;
-  };
-  EXPECT_TRUE(waits_after(3 * kStep));
-  for (int i = 0; i < 20; ++i) EXPECT_FALSE(waits_after(3 * kStep)) << "it is always late";
-  int until_trusted = 0;
-  while (!waits_after(kMs)) ++until_trusted;
-  EXPECT_GE(until_trusted, 2);
-  EXPECT_LE(until_trusted, 12);
+  }
+  int steps_until_it_waits() {
+    int steps = 0;
+    while (!waits_before(kMs)) ++steps;
+    return steps;
+  }
+
+ private:
+  Gathering gathering_;
+  uint64_t now_ = 100 * kMs;
+};
+
+TEST(Gathering, WaitsAgainForWhoIsSlowNoMore) {
+  Pair pair;
+  EXPECT_TRUE(pair.waits_before(3 * kStep));
+  for (int i = 0; i < 20; ++i) EXPECT_FALSE(pair.waits_before(3 * kStep)) << "it is always late";
+  const int steps = pair.steps_until_it_waits();
+  EXPECT_GE(steps, 2);
+  EXPECT_LE(steps, 12);
 }
 
 TEST(Gathering, WaitsSoonAgainForWhoHasPaused) {
-  Gathering gathering;
-  uint64_t now = 100 * kMs;
-  const auto waits_after = [&](uint64_t gap) {
-    step(gathering, now);
-    gathering.came({1}, now + kMs);
-    const bool waits = gathering.wait_until(kCompany, now + kMs) != 0;
-    if (waits && gap > kStep / 2) (void)gathering.wait_until(kCompany, now + kMs + kStep / 2);
-    gathering.came({2}, now + gap);
-    now += gap + kStep;
-    return waits;
-  };
-  for (int i = 0; i < 5; ++i) EXPECT_TRUE(waits_after(kMs));
-  EXPECT_TRUE(waits_after(5000 * kMs));
-  int until_trusted = 0;
-  while (!waits_after(kMs)) ++until_trusted;
-  EXPECT_LE(until_trusted, 2);
+  Pair pair;
+  for (int turn = 0; turn < 3; ++turn) {
+    for (int i = 0; i < 40; ++i) EXPECT_TRUE(pair.waits_before(kMs));
+    EXPECT_TRUE(pair.waits_before(5000 * kMs));
+    EXPECT_EQ(pair.steps_until_it_waits(), 2);
+  }
+}
+
+TEST(Gathering, WaitsOnceForWhoAlwaysPauses) {
+  Pair pair;
+  EXPECT_TRUE(pair.waits_before(1000 * kMs));
+  for (int i = 0; i < 20; ++i) EXPECT_FALSE(pair.waits_before(1000 * kMs));
+}
+
+TEST(Gathering, WaitsLessAndLessForWhoOftenPauses) {
+  Pair pair;
+  int in_vain = 0;
+  for (int i = 0; i < 100; ++i) {
+    for (int quick = 0; quick < 2; ++quick) (void)pair.waits_before(kMs);
+    in_vain += pair.waits_before(1000 * kMs) ? 1 : 0;
+  }
+  EXPECT_LE(in_vain, 12);
 }
 
 }  // namespace

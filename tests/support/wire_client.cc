@@ -250,7 +250,7 @@ std::vector<float> WireClient::fetch(const Record& record,
 
 graph::OpName& WireClient::op(const std::string& name) {
   auto& at = ops_[name];
-  if (at == nullptr) at = std::make_unique<graph::OpName>(graph::OpName{.name = name});
+  if (at == nullptr) at = std::make_unique<graph::OpName>(name);
   return *at;
 }
 

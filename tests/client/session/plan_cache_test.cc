@@ -43,7 +43,7 @@ class Recorder {
 
  private:
   graph::PlanWriter writer_;
-  graph::OpName sleep_{.name = "test::sleep"};
+  graph::OpName sleep_{"test::sleep"};
 };
 
 struct Ends {

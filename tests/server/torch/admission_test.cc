@@ -34,7 +34,7 @@ class AdmissionTest : public ::testing::Test {
   Result<> admit(const std::string& name, size_t args, const std::function<void()>& write,
                  size_t results) {
     writer_.begin(1, 1);
-    graph::OpName op{.name = name};
+    graph::OpName op{name};
     writer_.op(op, args);
     write();
     writer_.results(results);
@@ -198,7 +198,7 @@ TEST_F(AdmissionTest, NumbersInListsHaveTheKindsOfTheSchema) {
 TEST_F(AdmissionTest, ResultsAreOfTheKindThatTheSchemaSays) {
   // A new tensor where an argument is returned.
   writer_.begin(1, 1);
-  graph::OpName op{.name = "aten::zero_"};
+  graph::OpName op{"aten::zero_"};
   writer_.op(op, 1);
   tensor();
   writer_.results(1);

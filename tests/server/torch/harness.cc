@@ -49,7 +49,7 @@ void Mirror::begin() {
 
 graph::OpName& Mirror::name(const std::string& name) {
   auto& known = names_[name];
-  if (known == nullptr) known = std::make_unique<graph::OpName>(graph::OpName{.name = name});
+  if (known == nullptr) known = std::make_unique<graph::OpName>(name);
   return *known;
 }
 
