@@ -29,7 +29,13 @@ void Gathering::came(SessionId session, uint64_t now_ns) {
   Mate& mate = at->second;
   mate.expected = false;
   const uint64_t gap_ns = now_ns - std::exchange(mate.ended_ns, 0);
-  if (gap_ns > kGapMaxNs) return;
+  const bool in_vain = std::exchange(mate.in_vain, false);
+  if (gap_ns > kGapMaxNs) {
+    if (!in_vain) return;
+    mate.owed = mate.penalty = std::min(2 * mate.penalty, kPenaltyMax);
+    mate.kept = 0;
+    return;
+  }
   mate.gap_ns = mate.gap_ns == 0 ? gap_ns : mate.gap_ns / 2 + gap_ns / 2;
   if (gap_ns > patience_ns(mate.step_ns)) return;
   if (mate.owed > 0) {
@@ -50,8 +56,7 @@ uint64_t Gathering::wait_until(uint64_t company, uint64_t now_ns) {
   if (now_ns < until_ns) return until_ns;
   for (auto& [session, mate] : mates_) {
     if (mate.company != company || !std::exchange(mate.expected, false)) continue;
-    mate.owed = mate.penalty = std::min(2 * mate.penalty, kPenaltyMax);
-    mate.kept = 0;
+    mate.in_vain = true;
   }
   return 0;
 }

@@ -6,9 +6,9 @@
 // company get theirs at the same time, and whoever is first would begin alone, a step ahead of the
 // others for ever: K sessions would never run together. So who waits is held for those who usually
 // come back within half a step, and for half a step at most: then even two tokens are there sooner
-// than if one step followed the other. Whoever is waited for in vain is not waited for until it has
-// come back that soon for two steps, and each time it happens again for twice as many, up to 32;
-// as many without it make up for that.
+// than if one step followed the other. Whoever is usually later is not waited for. Whoever pauses
+// instead is not until it has come back that soon for two steps, and each time it happens again for
+// twice as many, up to 32; as many without it make up for that.
 // Ownership: owns what it notes, a few words per session. Threading: plain value; the owner locks.
 #pragma once
 
@@ -40,9 +40,10 @@ class Gathering {
     uint64_t ended_ns = 0;  // 0: it has come since.
     uint64_t gap_ns = 0;    // So long after a step its next one has come lately.
     uint32_t owed = 0;      // So many times it must be quick before it is waited for.
-    uint32_t penalty = 1;   // Half of what it will owe when it is waited for in vain again.
+    uint32_t penalty = 1;   // Half of what it will owe for another pause.
     uint32_t kept = 0;      // So many times it was quick since it owes nothing.
     bool expected = false;
+    bool in_vain = false;  // It was, and did not come in time.
   };
   std::unordered_map<SessionId, Mate> mates_;
   uint64_t since_ns_ = 0;  // 0: nobody is held.

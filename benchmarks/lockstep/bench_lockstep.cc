@@ -112,7 +112,7 @@ class Bench {
       samples.value.push_back(arguments_.tokens / joined / alone);
       samples.null.push_back(second / first);
       token_ms.push_back(joined * 1e3 / arguments_.tokens);
-      alone_ms.push_back(1e3 / alone);
+      alone_ms.push_back(1e3 / alone / static_cast<double>(count));
     });
     samples.n = static_cast<uint64_t>(arguments_.rounds * arguments_.tokens) * count;
     report_.count(rounds);
